@@ -1,0 +1,1 @@
+"""Values, and how a name becomes an object."""

@@ -1,0 +1,47 @@
+"""Where this project keeps what it makes: one folder, ``MG_HOME`` or ``.mg`` where you stand."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Home:
+    """Paths under one root; nothing is made before it is written to."""
+
+    root: Path
+
+    @classmethod
+    def here(cls) -> "Home":
+        """The home that ``MG_HOME`` names, else ``.mg`` in the working folder."""
+        return cls(Path(os.environ.get("MG_HOME") or ".mg").resolve())
+
+    @property
+    def data(self) -> Path:
+        """Data sets that were downloaded."""
+        return self.root / "data"
+
+    @property
+    def models(self) -> Path:
+        """Root of the ModelStore."""
+        return self.root / "models"
+
+    def runs(self, graph: str) -> Path:
+        """Results of experiments on a graph, one folder a run."""
+        return self.root / "graphs" / graph / "runs"
+
+    def database(self, graph: str) -> Path:
+        """Folder of the embedded database of a graph."""
+        return self.root / "graphs" / graph / "database"
+
+    def arrays(self, graph: str) -> Path:
+        """Exports of a graph, one folder a hash."""
+        return self.root / "graphs" / graph / "arrays"
+
+    def imports(self, graph: str) -> Path:
+        """What imports leave behind: rejects, the identity log."""
+        return self.root / "graphs" / graph / "imports"
+
+    def feedback(self, graph: str) -> Path:
+        """Durable log of what people did, one SQLite file a graph."""
+        return self.root / "graphs" / graph / "feedback.sqlite"

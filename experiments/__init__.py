@@ -1,0 +1,1 @@
+"""Which is best: split, train, measure, search, promote."""

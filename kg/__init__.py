@@ -1,0 +1,1 @@
+"""What is known: records, hypergraph, stores, arrays."""

@@ -1,0 +1,157 @@
+"""What a source tells: a node, or a fact over several nodes; and what it could not tell.
+
+Records check themselves against the schema when they are made."""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from kg import schema
+
+Value = str | int | float | bool | tuple[str, ...]
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class RecordError(ValueError):
+    """A record that the schema refuses, or a row that cannot be read."""
+
+
+@dataclass(frozen=True)
+class Reject:
+    """One row that a source could not read: where it stands, what came and what to do."""
+
+    file: str
+    line: int
+    column: str
+    value: str
+    remedy: str
+
+
+class SourceError(ValueError):
+    """A source that cannot be read at all: a path that is not there, a header that does not fit."""
+
+    def __init__(self, path: Path | str, must: str, came: str, remedy: str) -> None:
+        super().__init__(f"{path}: {must}; got {came}: {remedy}")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One thing: a content, a person, a platform.
+
+    ``properties`` holds what :data:`kg.schema.NODES` lists for its type; absent means not known.
+    ``properties["ids"]`` are other identifiers as ``scheme:value`` (``imdb:tt0114709``).
+    """
+
+    type: str
+    id: str
+    properties: Mapping[str, Value] = field(default_factory=lambda: _NOTHING)
+
+    def __post_init__(self) -> None:
+        kind = schema.NODES.get(self.type)
+        if kind is None:
+            raise RecordError(f"{self.id} has type {self.type!r}: use one of {', '.join(schema.NODES)}")
+        if not self.id.startswith(f"{kind.prefix}:") or len(self.id) <= len(kind.prefix) + 1:
+            raise RecordError(
+                f"a {self.type} is called '{kind.prefix}:<key>', got {self.id!r}: mint the id so"
+            )
+        if len(self.id.encode()) > 4096:
+            raise RecordError(f"an id has at most 4096 bytes, {self.id[:40]!r}… has more: shorten it")
+        _check(self.id, self.properties, kind.columns)
+
+    @property
+    def ids(self) -> Mapping[str, str]:
+        """Other identifiers by scheme, the first of each."""
+        known: dict[str, str] = {}
+        for pair in self.properties.get("ids", ()):  # type: ignore[union-attr]
+            scheme, _, value = pair.partition(":")
+            known.setdefault(scheme, value)
+        return known
+
+
+@dataclass(frozen=True)
+class Hyperedge:
+    """One fact over two or more nodes.
+
+    ``members`` maps a role to the ids of the nodes that play it. The fact holds in [start_ts, end_ts),
+    UTC seconds; None is open. An event (a rating) starts when it happened.
+    """
+
+    type: str
+    members: Mapping[str, tuple[str, ...]]
+    source: str
+    properties: Mapping[str, Value] = field(default_factory=lambda: _NOTHING)
+    start_ts: int | None = None
+    end_ts: int | None = None
+    confidence: float = 1.0
+
+    def __post_init__(self) -> None:
+        kind = schema.FACTS.get(self.type)
+        if kind is None:
+            raise RecordError(f"no fact has type {self.type!r}: use one of {', '.join(schema.FACTS)}")
+        for role in self.members:
+            kind.role(role)
+        for role in kind.roles:
+            ids = self.members.get(role.name, ())
+            if isinstance(ids, str):
+                raise RecordError(
+                    f"members of {self.type}.{role.name} are a tuple of ids, got the text {ids!r}"
+                )
+            if len(ids) < role.least or (role.most is not None and len(ids) > role.most):
+                most = "any number" if role.most is None else role.most
+                raise RecordError(
+                    f"{self.type} has {role.least} to {most} {role.name}, got {len(ids)} from {self.source}"
+                )
+            for node_id in ids:
+                if schema.node_type_of(node_id).name not in role.types:
+                    raise RecordError(
+                        f"{self.type}.{role.name} must be {' or '.join(role.types)}, got {node_id!r}"
+                    )
+        if self.start_ts is not None and self.end_ts is not None and self.end_ts <= self.start_ts:
+            raise RecordError(
+                f"{self.type} from {self.source} ends at {self.end_ts}, not after its start {self.start_ts}: "
+                "drop the record or swap its dates in the source"
+            )
+        if not 0 <= self.confidence <= 1:
+            raise RecordError(
+                f"confidence lies in 0..1, got {self.confidence} for {self.type} from {self.source}"
+            )
+        _check(f"{self.type} from {self.source}", self.properties, kind.columns)
+
+    @property
+    def id(self) -> str:
+        """The same fact from the same source has the same id, in every import and on every machine."""
+        said = [self.type, self.source, str(self.start_ts), str(self.properties.get("offer", ""))]
+        for role in sorted(self.members):
+            said += [role, *sorted(self.members[role])]
+        return f"{self.type}:{hashlib.blake2b('|'.join(said).encode(), digest_size=12).hexdigest()}"
+
+
+def _check(what: str, properties: Mapping[str, Value], columns: Mapping[str, schema.Column]) -> None:
+    for name, value in properties.items():
+        column = columns.get(name)
+        if column is None:
+            raise RecordError(f"{what} has no property {name!r}: use one of {', '.join(columns)}")
+        if not _fits(value, column.kind):
+            raise RecordError(
+                f"{name} of {what} must be {column.kind}, got {value!r}: convert it in the source"
+            )
+        if column.low is not None and value < column.low or column.high is not None and value > column.high:  # type: ignore[operator]
+            raise RecordError(
+                f"{name} of {what} lies in {column.low}..{column.high}, got {value!r}: leave it out or mend it"
+            )
+
+
+def _fits(value: Value, kind: schema.Kind) -> bool:
+    if kind == "texts":
+        return isinstance(value, tuple) and all(isinstance(part, str) for part in value)
+    if kind == "text":
+        return isinstance(value, str)
+    if kind == "flag":
+        return isinstance(value, bool)
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, int) or (kind == "number" and isinstance(value, float) and math.isfinite(value))

@@ -1,0 +1,1 @@
+"""What can be learned: given arrays, score and rank."""

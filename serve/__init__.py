@@ -1,0 +1,1 @@
+"""Who answers: endpoints over promoted models."""

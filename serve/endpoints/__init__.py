@@ -1,0 +1,1 @@
+"""One file an endpoint: request and reply, and a class that answers."""
