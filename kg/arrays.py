@@ -161,6 +161,29 @@ class GraphArrays:
                 raise
         return target
 
+    def publish(self, parent: Path) -> Path:
+        """Saves the arrays under ``parent`` and names them the current ones; readers see the old or the new."""
+        folder = self.save(parent)
+        aside = Path(parent) / f".current.{uuid.uuid4().hex[:8]}"
+        aside.write_text(self.hash, encoding="utf-8")
+        aside.replace(Path(parent) / "current")
+        return folder
+
+    @classmethod
+    def current(cls, parent: Path) -> "GraphArrays":
+        """The arrays that were published last under ``parent``.
+
+        Raises:
+            ArraysError: nothing was published there, or what was is not whole.
+        """
+        try:
+            hash = (Path(parent) / "current").read_text(encoding="utf-8").strip()
+        except OSError:
+            raise ArraysError(
+                f"{parent} holds no exported graph: run `mg ingest` and `mg export` first"
+            ) from None
+        return cls.open(Path(parent) / hash)
+
     @classmethod
     def open(cls, folder: Path) -> "GraphArrays":
         """Maps saved arrays into memory after checking each file against its SHA-256.
