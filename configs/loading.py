@@ -1,6 +1,6 @@
 """Reads the YAML files of this room.
 
-A setting is found by its name relative to ``configs/`` or by a path; overrides are written ``key.key=value``."""
+A setting is found by a path or by its name under ``configs/``; overrides are ``key.key=value``."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -39,9 +39,9 @@ class ArraysError(ValueError):
 class GraphArrays:
     """A graph at one moment; never changed, known by its hash.
 
-    ``nodes[type]`` has the columns ``id`` and those of the schema. ``facts[type]`` has ``id``, one column of rows
-    a role (int32, -1 where a role that may be empty is empty; a list of int32 where it may have several members),
-    ``start_ts`` and ``end_ts`` (null is open), ``source``, ``confidence`` and the columns of the schema.
+    ``nodes[type]`` has the columns ``id`` and those of the schema. ``facts[type]`` has ``id``, one column of
+    rows a role (int32, -1 where nobody plays it; a list of int32 where several members may), ``start_ts`` and
+    ``end_ts`` (null is open), ``source``, ``confidence`` and the columns of the schema.
     """
 
     name: str
@@ -96,7 +96,7 @@ class GraphArrays:
         return [value or "" for value in self.nodes[type][column].to_pylist()] if type in self.nodes else []
 
     def incidence(self, type: str, role: str) -> tuple[np.ndarray, np.ndarray]:
-        """Who plays ``role`` in the facts of a type: (m,) int64 fact rows and (m,) int64 node rows, empty ones left out."""
+        """Who plays ``role``: (m,) int64 fact rows and (m,) int64 node rows; facts without one are left out."""
         if type not in self.facts:
             return np.empty(0, np.int64), np.empty(0, np.int64)
         column = self.facts[type][role].combine_chunks()
@@ -140,7 +140,7 @@ class GraphArrays:
         return replace(self, facts=facts, hash=digest.hexdigest(), folder=None)
 
     def save(self, parent: Path) -> Path:
-        """Writes the arrays to ``parent/<hash>`` aside, then renames; a folder that is there already stays."""
+        """Writes the arrays aside, then renames to ``parent/<hash>``; a folder already there stays."""
         target = Path(parent) / self.hash
         if target.exists():
             return target
@@ -162,7 +162,7 @@ class GraphArrays:
         return target
 
     def publish(self, parent: Path) -> Path:
-        """Saves the arrays under ``parent`` and names them the current ones; readers see the old or the new."""
+        """Saves the arrays under ``parent`` and names them the current ones, in one step."""
         folder = self.save(parent)
         aside = Path(parent) / f".current.{uuid.uuid4().hex[:8]}"
         aside.write_text(self.hash, encoding="utf-8")
@@ -200,7 +200,7 @@ class GraphArrays:
             ) from None
         if manifest.get("format") != FORMAT:
             raise ArraysError(
-                f"{folder} has format {manifest.get('format')}, this version reads {FORMAT}: run `mg export` again"
+                f"{folder} has format {manifest.get('format')}, not {FORMAT}: run `mg export` again"
             )
         tables: dict[str, dict[str, pa.Table]] = {"node": {}, "fact": {}}
         for file, expected in manifest["files"].items():
@@ -240,7 +240,7 @@ def export(store: GraphStore, name: str, as_of: int | None = None) -> GraphArray
     Args:
         store: any store; equal graphs give equal hashes, in whichever order they were written.
         name: what the graph is called.
-        as_of: UTC seconds; facts that start later are left out, and so is what was counted later. None keeps all.
+        as_of: UTC seconds; facts that start later and what was counted later are left out. None keeps all.
     """
     return from_records(name, store.nodes, store.hyperedges, as_of)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from kg import schema
 from kg.arrays import GraphArrays
@@ -79,7 +80,11 @@ class AvailabilityIndex:
         return found
 
     def offers(
-        self, content_row: int, region: str | None = None, at: int | None = None, subscriptions: Sequence[str] = ()
+        self,
+        content_row: int,
+        region: str | None = None,
+        at: int | None = None,
+        subscriptions: Sequence[str] = (),
     ) -> list[Offer]:
         """Windows of one content: subscribed platforms first, then by offer, price and platform.
 
@@ -92,16 +97,20 @@ class AvailabilityIndex:
         found = []
         for place in range(self._first[content_row], self._first[content_row + 1]):
             here = self.regions[self._region[place]]
-            if (region is None or here == region) and (at is None or self._start[place] <= at < self._end[place]):
+            holds = at is None or self._start[place] <= at < self._end[place]
+            if holds and region in (None, here):
                 found.append(self._offer(place, here))
         return sorted(found, key=lambda offer: _preference(offer, subscriptions))
 
-    def expiring(self, region: str, days: int, at: int, platforms: Sequence[str] | None = None) -> list[Offer]:
+    def expiring(
+        self, region: str, days: int, at: int, platforms: Sequence[str] | None = None
+    ) -> list[Offer]:
         """Windows in a region that hold at ``at`` and end within ``days``, soonest first."""
         row = self._graph.row_of(f"region:{region}")
         if row is None:
             return []
-        holds = (self._region == row) & (self._start <= at) & (at < self._end) & (self._end <= at + days * DAY_S)
+        ends_soon = (at < self._end) & (self._end <= at + days * DAY_S)
+        holds = (self._region == row) & (self._start <= at) & ends_soon
         found = [self._offer(place, region) for place in np.flatnonzero(holds)]
         kept = [offer for offer in found if platforms is None or offer.platform_id in platforms]
         return sorted(kept, key=lambda offer: (offer.end_ts, offer.content_id, offer.platform_id))
@@ -125,7 +134,7 @@ class AvailabilityIndex:
         )
 
     @property
-    def _table(self):  # noqa: ANN202 - a pyarrow table
+    def _table(self) -> pa.Table:
         return self._graph.facts["AVAILABLE"]
 
 

@@ -141,7 +141,7 @@ def _check(what: str, properties: Mapping[str, Value], columns: Mapping[str, sch
             )
         if column.low is not None and value < column.low or column.high is not None and value > column.high:  # type: ignore[operator]
             raise RecordError(
-                f"{name} of {what} lies in {column.low}..{column.high}, got {value!r}: leave it out or mend it"
+                f"{name} of {what} lies in {column.low}..{column.high}, got {value!r}: leave it out"
             )
 
 

@@ -44,7 +44,7 @@ class Role:
 
 @dataclass(frozen=True)
 class FactType:
-    """A kind of fact; arity two is stored as a relationship, more as a node with one relationship a member."""
+    """A kind of fact; arity two is stored as a relationship, more as a node linked to each member."""
 
     name: str
     roles: tuple[Role, ...]
@@ -57,7 +57,7 @@ class FactType:
 
     @property
     def label(self) -> str:
-        """Label of the node that stands for a fact of three or more members (``AVAILABLE`` -> ``Available``)."""
+        """Label of the node that stands for a fact of three or more members (``Available``)."""
         return "".join(word.capitalize() for word in self.name.split("_"))
 
     def member_type(self, role: str) -> str:
@@ -242,7 +242,7 @@ FACTS: Mapping[str, FactType] = {
 }
 
 USER_FACTS = tuple(name for name, fact in FACTS.items() if fact.roles[0].name == "user")
-"""Facts that a person's doing made: what a split must hide from training where it lies ahead or is held out."""
+"""Facts that a person's doing made: what a split hides from training where it is ahead or held out."""
 
 SOMEWHERE = "region:ZZ"
 """Region of an offer whose country the source does not tell (ISO 3166 keeps ZZ for private use)."""

@@ -1,7 +1,7 @@
 """All that the rest of the house knows of a model.
 
-A recommender is fitted on what training may see and gives a score for every content; whatever ranks, filters or
-explains works on these."""
+A recommender is fitted on what training may see and scores every content; whatever ranks, filters or explains
+works on these scores."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -39,8 +39,8 @@ class Training:
 class Users:
     """Whom to score for: rows of the graph, and what each has liked so far.
 
-    ``rows`` (b,) int64 is -1 for somebody the graph does not know; ``history`` (b, i) float32 csr may hold more than
-    training saw: a model that can re-score on live history does so.
+    ``rows`` (b,) int64 is -1 for somebody the graph does not know; ``history`` (b, i) float32 csr may hold
+    more than training saw: a model that can re-score on live history does so.
     """
 
     rows: np.ndarray
@@ -65,6 +65,8 @@ class ModelFacts:
     """True if a content without any training positive can score above one that has some."""
     draws_on: tuple[str, ...]
     """Fact types it reads besides what users liked."""
+    is_personal: bool = True
+    """False for a floor: what somebody liked never moves that person's scores."""
 
 
 class Recommender(ABC):

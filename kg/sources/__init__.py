@@ -11,13 +11,13 @@ from kg.records import Hyperedge, Node, Reject
 class Source(ABC):
     """Somebody who tells us nodes and facts.
 
-    ``read`` may be called more than once (an import reads nodes first, then facts) and tells the same each time.
+    ``read`` may be called more than once (an import reads nodes first, then facts) and tells the same.
     It streams: memory does not grow with the file. A node stands before the facts that name it.
     """
 
     name: ClassVar[str]
     reliability: ClassVar[float]
-    """0 to 1, graph.md 6: platform API 1.0, licensor .95, aggregator .70, link check .60, scraped .40, report .20."""
+    """0 to 1: platform API 1.0, licensor .95, aggregator .70, link check .60, scraped .40, report .20."""
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -1,1 +1,1 @@
-"""Where the graph is kept: one interface, an embedded or a remote server behind it, and an oracle for tests."""
+"""Where the graph is kept: one interface, an embedded or remote server behind it, an oracle for tests."""

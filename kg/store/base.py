@@ -55,7 +55,7 @@ class GraphStore(ABC):
 
     @abstractmethod
     def neighbours(self, node_id: str, types: Sequence[str] = (), limit: int = 1000) -> list[Neighbour]:
-        """The other members of the facts that ``node_id`` is in, from either end; empty ``types`` means every type."""
+        """The other members of the facts that ``node_id`` is in, from either end; no ``types`` means all."""
 
     @abstractmethod
     def count(self) -> dict[str, int]:
