@@ -96,7 +96,7 @@ class GraphArrays:
         return [value or "" for value in self.nodes[type][column].to_pylist()] if type in self.nodes else []
 
     def incidence(self, type: str, role: str) -> tuple[np.ndarray, np.ndarray]:
-        """Who plays ``role``: (m,) int64 fact rows and (m,) int64 node rows; facts without one are left out."""
+        """Who plays ``role``: (m,) int64 fact rows and (m,) int64 node rows; facts without are left out."""
         if type not in self.facts:
             return np.empty(0, np.int64), np.empty(0, np.int64)
         column = self.facts[type][role].combine_chunks()
