@@ -1,0 +1,221 @@
+"""Models that are one matrix from content to content: nearest neighbours, and EASE.
+
+A score is the sum of what each content of a history gives, so live history works and every score has reasons.
+u users · i contents · t contents with at least one positive in training · b users asked for."""
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import scipy.sparse as sp
+from implicit.nearest_neighbours import (
+    BM25Recommender,
+    CosineRecommender,
+    ItemItemRecommender,
+    TFIDFRecommender,
+)
+from implicit.utils import ParameterWarning
+from scipy.linalg.lapack import spotrf, spotri
+
+from configs.registry import SettingError
+from kg.arrays import GraphArrays
+from models.interface import ModelFacts, Reason, Recommender, Training, Users, recommenders
+
+
+class ItemItem(Recommender):
+    """Scores history · W, where W (t, t) is what a subclass learns over contents that somebody liked."""
+
+    facts = ModelFacts(scores_cold_user=True, scores_cold_content=False, draws_on=())
+    _weights: np.ndarray | sp.csr_array
+
+    def fit(self, training: Training) -> None:
+        self._contents, self._size = liked_contents(training.positives), training.positives.shape[1]
+        self._places = places(self._contents, self._size)
+        self._weights = self._learn(sp.csr_array(training.positives[:, self._contents], dtype=np.float32))
+
+    @abstractmethod
+    def _learn(self, positives: sp.csr_array) -> np.ndarray | sp.csr_array:
+        """(u, t) positives -> (t, t) float32, row of a liked content -> what it gives to each other."""
+
+    def score(self, users: Users) -> np.ndarray:
+        given = only(users.history, self._contents) @ self._weights  # (b, t)
+        return spread(given.toarray() if sp.issparse(given) else given, self._contents, self._size)
+
+    def reasons(self, users: Users, content_row: int, n: int = 3) -> list[Reason]:
+        place = self._places[content_row]
+        if place < 0:
+            return []
+        first = only(users.history[[0]], self._contents)  # (1, t)
+        column = self._weights[first.indices, np.full(len(first.indices), place)]
+        given = np.asarray(column).ravel() * first.data
+        return largest(self._contents[first.indices], given, content_row, n)
+
+
+@dataclass(frozen=True)
+class ItemKNNConfig:
+    """Settings of :class:`ItemKNN`."""
+
+    similarity: Literal["cosine", "bm25", "tfidf"] = "cosine"
+    """How two contents are compared by who liked them."""
+    neighbours: int = 100
+    """Most similar contents kept for each, at least 1."""
+    k1: float = 1.2
+    """BM25 only: from which number of likes on one more counts little, above 0."""
+    b: float = 0.75
+    """BM25 only: how far a content's number of likes is evened out, in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        if self.similarity not in ("cosine", "bm25", "tfidf"):
+            raise SettingError(f"similarity must be cosine, bm25 or tfidf, got {self.similarity!r}")
+        if self.neighbours < 1 or not self.k1 > 0 or not 0 <= self.b <= 1:
+            raise SettingError(
+                "item_knn needs neighbours >= 1, k1 > 0 and b in 0..1, "
+                f"got neighbours={self.neighbours}, k1={self.k1}, b={self.b}"
+            )
+
+
+@recommenders.register("item_knn", ItemKNNConfig)
+class ItemKNN(ItemItem):
+    """Contents liked by the people who liked those of the history.
+
+    Source: Sarwar et al., WWW 2001; similarities as in ``implicit``. Here no content is its own neighbour.
+    """
+
+    config: ItemKNNConfig
+
+    def _learn(self, positives: sp.csr_array) -> sp.csr_array:
+        if not positives.nnz:
+            return sp.csr_array(positives.shape[1:] * 2, dtype=np.float32)
+        model = self._similarity()
+        # somebody who liked all but one weighs nothing, and implicit warns of a matrix that it made itself
+        with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ParameterWarning)
+            model.fit(sp.csr_matrix(positives), show_progress=False)
+        found = sp.csr_array(model.similarity)
+        found.setdiag(0)
+        found.data[~np.isfinite(found.data)] = 0
+        found.eliminate_zeros()
+        found.sort_indices()
+        return found.astype(np.float32)
+
+    def _similarity(self) -> ItemItemRecommender:
+        kept = self.config.neighbours + 1  # the nearest is the content itself
+        if self.config.similarity == "bm25":
+            return BM25Recommender(kept, self.config.k1, self.config.b)
+        return {"cosine": CosineRecommender, "tfidf": TFIDFRecommender}[self.config.similarity](kept)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {
+            "contents": self._contents,
+            "size": np.array([self._size], np.int64),
+            "indptr": self._weights.indptr.astype(np.int64),
+            "indices": self._weights.indices.astype(np.int32),
+            "similarity": self._weights.data,
+        }
+
+    def restore(self, arrays: Mapping[str, np.ndarray], graph: GraphArrays) -> None:
+        self._contents, self._size = arrays["contents"], int(arrays["size"][0])
+        self._places = places(self._contents, self._size)
+        kept = (arrays["similarity"], arrays["indices"], arrays["indptr"])
+        self._weights = sp.csr_array(kept, shape=(len(self._contents),) * 2)
+
+
+@dataclass(frozen=True)
+class EASEConfig:
+    """Settings of :class:`EASE`."""
+
+    regularization: float = 500.0
+    """λ, above 0: likes that a pair of contents must share before it counts for much."""
+
+    def __post_init__(self) -> None:
+        if not self.regularization > 0:
+            raise SettingError(f"regularization must be above 0, got {self.regularization}")
+
+
+@recommenders.register("ease", EASEConfig)
+class EASE(ItemItem):
+    """The linear model that best tells a content from all others of the same history.
+
+    B = -P / diag(P) with zero diagonal, P = (XᵀX + λI)⁻¹, over contents with at least one positive.
+
+    Source: Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019, arXiv:1905.03257, eq. 8.
+
+    Cost: O(t³) time once, through one Cholesky factor on all threads; two (t, t) float32 matrices.
+    """
+
+    config: EASEConfig
+
+    def _learn(self, positives: sp.csr_array) -> np.ndarray:
+        gram = (positives.T @ positives).toarray(order="F")  # (t, t)
+        np.fill_diagonal(gram, gram.diagonal() + np.float32(self.config.regularization))
+        inverse = _inverse(gram)
+        inverse /= -inverse.diagonal()[None]
+        np.fill_diagonal(inverse, 0)
+        return np.ascontiguousarray(inverse)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        size = np.array([self._size], np.int64)
+        return {"contents": self._contents, "size": size, "weights": self._weights}
+
+    def restore(self, arrays: Mapping[str, np.ndarray], graph: GraphArrays) -> None:
+        self._contents, self._size = arrays["contents"], int(arrays["size"][0])
+        self._places = places(self._contents, self._size)
+        self._weights = arrays["weights"]
+
+
+def _inverse(matrix: np.ndarray) -> np.ndarray:
+    """(t, t) float32 inverse of a symmetric positive definite matrix, which is overwritten."""
+    if not len(matrix):
+        return matrix
+    factor, failed = spotrf(matrix, lower=1, clean=0, overwrite_a=1)
+    inverse, failed_too = (factor, failed) if failed else spotri(factor, lower=1, overwrite_c=1)
+    if failed or failed_too:
+        raise np.linalg.LinAlgError(
+            f"XᵀX + λI over {len(matrix)} contents is not positive definite in float32: raise regularization"
+        )
+    lower = np.tril(inverse, -1)
+    return np.tril(inverse) + lower.T
+
+
+def liked_contents(positives: sp.csr_array) -> np.ndarray:
+    """(t,) int64 rows of contents with at least one positive, ascending."""
+    return np.flatnonzero(np.bincount(positives.indices, minlength=positives.shape[1])).astype(np.int64)
+
+
+def places(contents: np.ndarray, size: int) -> np.ndarray:
+    """(i,) int64: where a content stands among ``contents``, -1 for one that is not there."""
+    found = np.full(size, -1, np.int64)
+    found[contents] = np.arange(len(contents))
+    return found
+
+
+def only(history: sp.csr_array, contents: np.ndarray) -> sp.csr_array:
+    """(b, t) float32: the history over ``contents`` alone, in ascending order.
+
+    The order in which floats are added is then fixed: the same history gives the same score to the bit.
+    """
+    kept = sp.csr_array(history, dtype=np.float32)[:, contents]
+    kept.sum_duplicates()
+    return kept
+
+
+def spread(scores: np.ndarray, contents: np.ndarray, size: int) -> np.ndarray:
+    """(b, t) scores of ``contents`` -> (b, i); all others stand just below the smallest of their row."""
+    if len(contents) == size:
+        return np.ascontiguousarray(scores, np.float32)
+    if not len(contents):
+        return np.zeros((len(scores), size), np.float32)
+    below = np.nextafter(scores.min(axis=1, keepdims=True), np.float32(-np.inf), dtype=np.float32)
+    full = np.repeat(below, size, axis=1)  # (b, i)
+    full[:, contents] = scores
+    return full
+
+
+def largest(contents: np.ndarray, given: np.ndarray, content_row: int, n: int) -> list[Reason]:
+    """The ``n`` largest positive contributions, ties by content row; a content is no reason for itself."""
+    kept = np.flatnonzero((given > 0) & (contents != content_row))
+    kept = kept[np.lexsort((contents[kept], -given[kept]))][:n]
+    return [Reason(int(contents[place]), float(given[place])) for place in kept]

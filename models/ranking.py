@@ -1,0 +1,211 @@
+"""From scores to a list: fusion, availability, diversity. Pure functions on arrays.
+
+Each step says what it moved. b users · i contents · c candidates, best first · n in a list · g genres."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from kg.arrays import MISSING_ROW, GraphArrays
+
+RRF_OFFSET = 60
+
+
+@dataclass(frozen=True)
+class Moved:
+    """One content that a step put elsewhere; ranks count from 1."""
+
+    content_row: int
+    before: int
+    after: int | None
+    """None where the step took it out."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A list before and after one step of ranking."""
+
+    name: str
+    before: np.ndarray
+    """(c,) int64 content rows as they came."""
+    rows: np.ndarray
+    """(n,) int64 content rows now, best first."""
+    scores: np.ndarray
+    """(n,) float64 their scores, as they came with the candidates."""
+
+    @property
+    def moved(self) -> tuple[Moved, ...]:
+        """Every content whose rank changed or that was taken out, in the order they came."""
+        after = {row: rank for rank, row in enumerate(self.rows.tolist(), 1)}
+        ranks = enumerate(self.before.tolist(), 1)
+        return tuple(Moved(row, rank, after.get(row)) for rank, row in ranks if after.get(row) != rank)
+
+
+def top(scores: np.ndarray, n: int, allowed: np.ndarray | None = None) -> np.ndarray:
+    """The best ``n`` contents of each user: by score, then by content row.
+
+    Args:
+        scores: (b, i); -inf is never recommended.
+        n: length of the lists, 0 or more.
+        allowed: (i,) or (b, i) bool, which contents may be recommended; None allows all.
+
+    Returns:
+        (b, n) int64 content rows, -1 where fewer are left.
+
+    Raises:
+        ValueError: n is negative, or a score is NaN.
+
+    Cost: O(i) a user and a sort of what is returned: no full sort.
+
+    Example:
+        >>> top(np.array([[1.0, 3.0, 3.0]]), n=2).tolist()
+        [[1, 2]]
+    """
+    if n < 0:
+        raise ValueError(f"n must be 0 or more, the length of the recommendation lists, got n={n}")
+    if np.isnan(scores).any():
+        raise ValueError("scores must be numbers, got NaN: mask a content with -inf or `allowed`")
+    allowed = np.broadcast_to(True if allowed is None else allowed, scores.shape)
+    best = np.full((len(scores), n), MISSING_ROW, np.int64)
+    for place in range(len(scores) if n else 0):
+        kept = np.flatnonzero(allowed[place] & (scores[place] > -np.inf))
+        found = kept[_first(scores[place, kept], n)]
+        best[place, : len(found)] = found
+    return best
+
+
+def _first(scores: np.ndarray, n: int) -> np.ndarray:
+    """Places of the ``n`` largest, ties by place."""
+    if n < len(scores):
+        bound = np.partition(scores, len(scores) - n)[len(scores) - n]
+        near = np.flatnonzero(scores >= bound)  # with ties more than n
+    else:
+        near = np.arange(len(scores))
+    return near[np.argsort(-scores[near], kind="stable")][:n]
+
+
+def ranks(scores: np.ndarray) -> np.ndarray:
+    """(b, i) int64: 1 + how many contents score higher; equals share a rank, so that no id decides a fusion.
+
+    Example:
+        >>> ranks(np.array([[0.0, 5.0, 5.0, 1.0]])).tolist()
+        [[4, 1, 1, 3]]
+    """
+    found = np.empty(scores.shape, np.int64)
+    for place, row in enumerate(scores):
+        order = np.argsort(-row)
+        falling = row[order]
+        starts = np.flatnonzero(np.r_[True, falling[1:] != falling[:-1]]) if len(row) else order
+        found[place, order] = np.repeat(starts + 1, np.diff(np.r_[starts, len(row)]))
+    return found
+
+
+def normalise(scores: np.ndarray) -> np.ndarray:
+    """Scores on [0, 1] by row, float64: the smallest finite one becomes 0, the largest 1; -inf becomes 0.
+
+    Where all are equal none is worse than the best: all become 1.
+    """
+    scores = np.asarray(scores, np.float64)
+    if not scores.size:
+        return scores.copy()
+    is_known = np.isfinite(scores)
+    low = np.min(scores, axis=-1, keepdims=True, where=is_known, initial=np.inf)
+    high = np.max(scores, axis=-1, keepdims=True, where=is_known, initial=-np.inf)
+    span = np.where(high > low, high - low, 1.0)
+    # with none known low is inf: the row is set to 0 below
+    scaled = np.where(high > low, (np.where(is_known, scores, 0) - np.where(is_known, low, 0)) / span, 1.0)
+    return np.where(is_known, scaled, 0.0)
+
+
+def reciprocal_rank_fusion(scores: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+    """One score out of several rankings: Σ w / (60 + rank), rank from 1.
+
+    Args:
+        scores: (b, i) each; what a ranking does not rank is -inf there and gains nothing from it.
+        weights: one a ranking, 0 or more.
+
+    Returns:
+        (b, i) float64.
+
+    Source: Cormack, Clarke, Büttcher, SIGIR 2009; the weights are ours. Equal scores share their best rank.
+    """
+    if len(scores) != len(weights) or not len(scores):
+        raise ValueError(f"fusion needs one weight a ranking, got {len(scores)} and {len(weights)}")
+    fused = np.zeros(scores[0].shape)
+    for one, weight in zip(scores, weights, strict=True):
+        fused += np.where(one > -np.inf, weight / (RRF_OFFSET + ranks(one)), 0.0)
+    return fused
+
+
+def drop_unavailable(rows: np.ndarray, scores: np.ndarray, available: np.ndarray) -> Step:
+    """Takes out what cannot be watched; the order of the others stays.
+
+    Args:
+        rows: (c,) content rows, best first.
+        scores: (c,) their scores.
+        available: (i,) bool over all contents, as :meth:`kg.availability.AvailabilityIndex.mask` gives it.
+    """
+    rows, scores = _candidates(rows, scores)
+    kept = available[rows]
+    return Step("availability", rows, rows[kept], scores[kept])
+
+
+def diversify(
+    rows: np.ndarray, scores: np.ndarray, genres: sp.csr_array, n: int, relevance: float = 0.85
+) -> Step:
+    """Picks ``n`` one after another, each good in itself and unlike those picked before (MMR).
+
+    A pick has the largest λ · score − (1 − λ) · (largest genre Jaccard with one picked), scores on [0, 1];
+    ties go to the one that stood higher.
+
+    Args:
+        rows: (c,) content rows, best first.
+        scores: (c,) their scores on any scale.
+        genres: (i, g) of all contents, see :func:`genres_of`.
+        n: how many, 0 or more; all where there are fewer candidates.
+        relevance: λ in [0, 1]; 1 keeps the order.
+
+    Source: Carbonell and Goldstein, SIGIR 1998.
+
+    Cost: O(c² g + n c).
+    """
+    if n < 0 or not 0 <= relevance <= 1:
+        raise ValueError(f"diversify needs n >= 0 and relevance in 0..1, got n={n}, relevance={relevance}")
+    rows, scores = _candidates(rows, scores)
+    gain, alike = relevance * normalise(scores), (1 - relevance) * _jaccard(genres, rows)
+    nearest = np.zeros(len(rows))  # (c,) penalty by the most alike that was picked
+    picked = np.empty(min(n, len(rows)), np.int64)
+    for place in range(len(picked)):
+        best = int(np.argmax(gain - nearest))
+        picked[place] = best
+        gain[best] = -np.inf
+        np.maximum(nearest, alike[best], out=nearest)
+    return Step("diversity", rows, rows[picked], scores[picked])
+
+
+def _jaccard(sets: sp.csr_array, rows: np.ndarray) -> np.ndarray:
+    """(c, c) float64 shared over united genres of two contents; 0 where neither has any."""
+    members = (sets[rows].toarray() != 0).astype(np.float32)  # (c, g)
+    shared = (members @ members.T).astype(np.float64)
+    sizes = members.sum(axis=1)
+    united = sizes[:, None] + sizes[None] - shared
+    return shared / np.maximum(united, 1)
+
+
+def _candidates(rows: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rows, scores = np.asarray(rows, np.int64), np.asarray(scores, np.float64)
+    if rows.ndim != 1 or rows.shape != scores.shape:
+        raise ValueError(f"candidates are (c,) rows with (c,) scores, got {rows.shape} and {scores.shape}")
+    return rows, scores
+
+
+def genres_of(graph: GraphArrays) -> sp.csr_array:
+    """(i, g) float32 csr: 1 where a content belongs to a genre."""
+    contents, genres = graph.pairs("BELONGS_TO")
+    shape = (graph.size("Content"), graph.size("Genre"))
+    found = sp.csr_array((np.ones(len(contents), np.float32), (contents, genres)), shape=shape)
+    found.sum_duplicates()
+    found.data[:] = 1
+    return found
