@@ -1,0 +1,382 @@
+"""GraphSAGE over the hypergraph: users and contents as points on a sphere, made from sampled neighbourhoods.
+
+The aggregator is any registered attention. n nodes · b targets · s distinct source rows · p distinct (row, relation)
+pairs · d width of a layer · u users · i contents."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from configs.registry import fill
+from kg.arrays import GraphArrays
+from models.attention import Attention, AttentionConfig, Pairs, attentions
+from models.features import FeaturesConfig, content_features
+from models.interface import ModelFacts, Trainable, Training, Users, recommenders, to_tensor
+from models.neighbourhood import Block, DGLSampler, Sampler, TorchSampler, whole
+from models.relations import RelationGraph, relation_graph
+
+FACTS = (
+    "BELONGS_TO",
+    "ACTED_IN",
+    "DIRECTED",
+    "WROTE",
+    "PRODUCED",
+    "SHOT",
+    "HAS_KEYWORD",
+    "MADE_BY",
+    "MADE_IN",
+    "SPOKEN_IN",
+    "AWARDED",
+    "SEQUEL_OF",
+)
+SAMPLERS: Mapping[str, type[Sampler]] = {"dgl": DGLSampler, "torch": TorchSampler}
+
+
+@dataclass(frozen=True)
+class GraphSAGEConfig:
+    """Settings of :class:`GraphSAGE`."""
+
+    widths: tuple[int, ...] = (512, 256, 128, 64)
+    """Width of the input, then of each layer; one more than layers."""
+    fan_out: tuple[int, ...] = (25, 15, 10)
+    """Neighbours per node in all, the layer nearest the target first; -1 takes all."""
+    heads: tuple[int, ...] = (8, 4, 2)
+    """Heads of the attention in each layer, input layer first; each divides the layer's width."""
+    attention: Mapping[str, Any] = field(default_factory=lambda: {"name": "graphsage"})
+    """``name`` of a registered attention, and its own settings."""
+    bases: int = 4
+    """Matrices of a layer that its relations share, >= 1."""
+    dropout: float = 0.1
+    """Share of a layer's answer that is dropped while training, in [0, 1)."""
+    facts: tuple[str, ...] = FACTS
+    """Binary facts about contents that are read besides what users liked."""
+    least_links: int = 2
+    """Contents that a node of another type must link to be read, >= 1."""
+    features: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of :class:`models.features.FeaturesConfig`."""
+    loss: Literal["softmax", "bpr"] = "softmax"
+    """Sampled softmax with log-Q correction, or BPR."""
+    negatives: Literal["in_batch", "uniform", "popularity"] = "uniform"
+    """Where negatives come from besides the batch itself."""
+    negative_count: int = 1024
+    """Contents drawn for a batch, for ``uniform`` and ``popularity``."""
+    batch: int = 1024
+    """Positives of a step."""
+    temperature: float = 0.1
+    """Cosines are divided by it at the start; it is learned."""
+    embedding_sd: float = 0.1
+    """Standard deviation of the learned node vectors at the start."""
+    sampler: Literal["dgl", "torch"] = "dgl"
+    """Which sampler draws neighbourhoods while training."""
+    device: str = "auto"
+    """``cpu``, ``cuda``, or ``auto``: cuda where there is one."""
+
+    def __post_init__(self) -> None:
+        layers = len(self.widths) - 1
+        if not layers == len(self.fan_out) == len(self.heads) >= 1:
+            raise ValueError(
+                f"widths must hold one number more than fan_out and heads, got {len(self.widths)}, "
+                f"{len(self.fan_out)} and {len(self.heads)}: write one fan_out and one heads a layer"
+            )
+        for name, value, choice in (
+            ("loss", self.loss, ("softmax", "bpr")),
+            ("negatives", self.negatives, ("in_batch", "uniform", "popularity")),
+            ("sampler", self.sampler, tuple(SAMPLERS)),
+        ):
+            if value not in choice:
+                raise ValueError(f"{name} must be one of {', '.join(choice)}, got {value!r}")
+        if min(self.bases, self.batch, self.negative_count, self.temperature) <= 0:
+            raise ValueError(f"bases, batch, negative_count and temperature must be above 0, got {self}")
+        self.features_config()
+        for width, heads in zip(self.widths[1:], self.heads, strict=True):
+            self.attention_config(width, heads, 1)
+
+    def features_config(self) -> FeaturesConfig:
+        """Settings of the content features."""
+        return fill(FeaturesConfig, self.features, "features")
+
+    def attention_config(self, width: int, heads: int, relations: int) -> AttentionConfig:
+        """Settings of the attention of one layer."""
+        settings = {"dim": width, "heads": heads, "relations": relations} | dict(self.attention)
+        name = settings.pop("name", "graphsage")
+        return fill(attentions.config_of(name) or AttentionConfig, settings, f"attention {name!r}")
+
+    def build_attention(self, width: int, heads: int, relations: int) -> Attention:
+        """The attention of one layer."""
+        return attentions[self.attention.get("name", "graphsage")](
+            self.attention_config(width, heads, relations)
+        )
+
+
+class Layer(nn.Module):
+    """One GraphSAGE layer: W [self ‖ attention over related neighbours], residual, LayerNorm.
+
+    The matrix of a relation is a mixture of a few shared ones, W_r = Σ_b a_rb V_b (Schlichtkrull et al., "Modeling
+    Relational Data with Graph Convolutional Networks", ESWC 2018, arXiv:1703.06103, eq. 3). All V_b act once on each
+    distinct source row; only then is gathered.
+    """
+
+    def __init__(self, config: GraphSAGEConfig, layer: int, relations: int) -> None:
+        super().__init__()
+        width_in, width = config.widths[layer : layer + 2]
+        self.relations, self.width = relations, width
+        self.bases = nn.Linear(width_in, config.bases * width, bias=False)
+        self.mixture = nn.Parameter(1 + torch.randn(relations, config.bases) / 2)  # a: (r, bases)
+        self.attention = config.build_attention(width, config.heads[layer], relations)
+        self.own = nn.Identity() if width_in == width else nn.Linear(width_in, width, bias=False)
+        self.weight = nn.Linear(width_in + width, width)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, source: Tensor, block: Block) -> Tensor:
+        """(s, d_in) features of ``block.source`` -> (b, d) of its targets."""
+        place, relation, rows = block.distinct(self.relations)
+        shared = self.bases(source).unflatten(1, (-1, self.width))  # (s, bases, d)
+        related = torch.einsum("pbd,pb->pd", shared[place], self.mixture[relation])
+        target = source[: len(block.neighbours)]
+        own = self.own(target)
+        pairs = Pairs(block.key_mask, relation=block.relation)
+        heard = self.attention(own[:, None], related, rows, pairs)[:, 0]
+        return self.norm(own + self.dropout(nn.functional.gelu(self.weight(torch.cat([target, heard], 1)))))
+
+
+class Encoder(nn.Module):
+    """Node vectors and layers: everything that is learned."""
+
+    def __init__(self, config: GraphSAGEConfig, graph: RelationGraph, features: np.ndarray) -> None:
+        super().__init__()
+        width = config.widths[0]
+        self.node_vector = nn.Embedding(int(graph.is_core.sum()) + 1, width, padding_idx=0)
+        nn.init.normal_(self.node_vector.weight, std=config.embedding_sd)
+        self.type_vector = nn.Embedding(len(graph.types), width)
+        nn.init.normal_(self.type_vector.weight, std=config.embedding_sd)
+        with torch.no_grad():
+            self.node_vector.weight[0] = 0
+        self.content = nn.Linear(features.shape[1], width, bias=False)
+        layers = range(len(config.widths) - 1)
+        self.layers = nn.ModuleList(Layer(config, layer, len(graph.relations)) for layer in layers)
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(config.temperature)))
+        self.contents = slice(graph.users, graph.users + graph.contents)
+        slot = torch.where(graph.is_core, torch.cumsum(graph.is_core, 0), 0)  # 0: no vector of its own
+        self.register_buffer("slot", slot, persistent=False)
+        self.register_buffer("node_type", graph.node_type, persistent=False)
+        self.register_buffer("features", torch.from_numpy(features), persistent=False)
+
+    def start(self, nodes: Tensor) -> Tensor:
+        """(s,) nodes -> (s, widths[0]) input: what is learned of each node and its type, what a content is like."""
+        vectors = self.node_vector(self.slot[nodes]) + self.type_vector(self.node_type[nodes])
+        at = ((nodes >= self.contents.start) & (nodes < self.contents.stop)).nonzero().flatten()
+        described = self.content(self.features[nodes[at] - self.contents.start])
+        return vectors.index_add(0, at, described)
+
+    def forward(self, blocks: Sequence[Block]) -> Tensor:
+        """Blocks, input layer first -> (b, d) unit vectors of the last block's targets."""
+        hidden = self.start(blocks[0].source)
+        for layer, block in zip(self.layers, blocks, strict=True):
+            hidden = layer(hidden, block)
+        return nn.functional.normalize(hidden, dim=1)
+
+    def everywhere(self, blocks: Sequence[Block], nodes: int) -> Tensor:
+        """(n, d) unit vectors of all nodes with all their neighbours, layer by layer; ``blocks`` cover every node."""
+        hidden = self.start(torch.arange(nodes, device=self.slot.device))
+        for layer in self.layers:
+            after = hidden.new_empty(nodes, layer.width)
+            for block in blocks:
+                after[block.targets] = layer(hidden[block.source], block)
+            hidden = after
+        return nn.functional.normalize(hidden, dim=1)
+
+    @property
+    def scale(self) -> Tensor:
+        """() what cosines are multiplied by, at most 100."""
+        return self.log_scale.clamp(max=math.log(100)).exp()
+
+
+@recommenders.register("graphsage", GraphSAGEConfig)
+class GraphSAGE(Trainable):
+    """Learned vectors, content features and facts, spread over sampled neighbourhoods; scores are dot products.
+
+    Somebody whom training did not know is placed at the mean of the contents of the history, and at the mean of all
+    users without one; a user whom training knew keeps the vector learned then, whatever the history says now.
+
+    Source: Hamilton, Ying, Leskovec, "Inductive Representation Learning on Large Graphs", NeurIPS 2017,
+    arXiv:1706.02216. Ours adds relations, learned node vectors, residual and LayerNorm; the loss is a softmax over
+    sampled contents with log-Q correction (Yi et al., RecSys 2019) or BPR (Rendle et al., UAI 2009).
+
+    Cost: a step reads at most batch · Π fan_out nodes; memory is O(n · widths[0]) for the node vectors.
+    """
+
+    facts = ModelFacts(scores_cold_user=True, scores_cold_content=True, draws_on=FACTS)
+    config: GraphSAGEConfig
+
+    def __init__(self, config: GraphSAGEConfig) -> None:
+        super().__init__(config)
+        self.facts = ModelFacts(scores_cold_user=True, scores_cold_content=True, draws_on=config.facts)
+        wanted = config.device
+        self.device = torch.device(
+            "cuda" if wanted == "auto" and torch.cuda.is_available() else wanted.replace("auto", "cpu")
+        )
+        self._arrays: dict[str, np.ndarray] = {}
+
+    def fit(self, training: Training) -> None:
+        config = self.config
+        self._liked = training.positives.astype(bool).tocsr()
+        self._graph = relation_graph(training, config.facts, config.least_links)
+        features = content_features(training.graph, training.rankable, config.features_config())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(training.seed)
+            self.module = Encoder(config, self._graph, features).to(self.device)
+        self._sampler = SAMPLERS[config.sampler](self._graph.edges)
+        every = torch.arange(self._graph.edges.nodes)
+        self._whole = [block.to(self.device) for block in whole(self._graph.edges, every)]
+        self._candidates = _Candidates(self._graph, training.rankable, config)
+
+    def steps(self, generator: torch.Generator) -> Iterator[Callable[[], Tensor]]:
+        """One epoch over all positives in random order; dropout draws from torch's own generator."""
+        self.module.train()
+        self._sampler.seed(int(torch.randint(2**31, (), generator=generator)))
+        order = torch.randperm(len(self._graph.positives), generator=generator)
+        for positions in order.split(self.config.batch):
+            yield lambda positions=positions: self._loss(positions, generator)
+
+    def freeze(self) -> None:
+        was_training = self.module.training
+        self.module.eval()
+        with torch.no_grad():
+            vectors = self.module.everywhere(self._whole, self._graph.edges.nodes)
+            scale = self.module.scale.item()
+        self.module.train(was_training)
+        users, contents = vectors[: self._graph.users], vectors[self.module.contents]
+        is_known = np.diff(self._liked.indptr) > 0
+        self._arrays = {
+            "user_vectors": (users * scale).cpu().numpy(),
+            "content_vectors": contents.contiguous().cpu().numpy(),
+            "is_known": is_known,
+            "scale": np.array([scale], np.float32),
+        }
+
+    def score(self, users: Users) -> np.ndarray:
+        return self.vectors(users) @ self._arrays["content_vectors"].T
+
+    def vectors(self, users: Users) -> np.ndarray:
+        """(b, d) float32 vector of each user; its dot product with a content's vector is the score."""
+        if not self._arrays:
+            raise RuntimeError(
+                "GraphSAGE scores from frozen vectors, it has none: call freeze() or restore() first"
+            )
+        known, is_known = self._arrays["user_vectors"], self._arrays["is_known"]
+        rows = np.asarray(users.rows)
+        usual = known[is_known].mean(0) if is_known.any() else np.zeros(known.shape[1], np.float32)
+        placed = users.history.astype(np.float32) @ self._arrays["content_vectors"]  # (b, d)
+        length = np.linalg.norm(placed, axis=1, keepdims=True)
+        placed = np.where(length > 0, placed / np.maximum(length, 1e-12) * self._arrays["scale"], usual)
+        trained = (rows >= 0) & is_known[np.maximum(rows, 0)] if len(is_known) else np.zeros(len(rows), bool)
+        placed[trained] = known[rows[trained]]
+        return placed.astype(np.float32)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Vectors that scoring needs, and every parameter under ``parameter.``, for whoever examines the training."""
+        module = getattr(self, "module", None)
+        if module is None:
+            return dict(self._arrays)
+        learned = {
+            f"parameter.{name}": value.detach().cpu().numpy() for name, value in module.state_dict().items()
+        }
+        return self._arrays | learned
+
+    def restore(self, arrays: Mapping[str, np.ndarray], graph: GraphArrays) -> None:
+        self._arrays = dict(arrays)
+        held, there = len(self._arrays["content_vectors"]), graph.size("Content")
+        if held != there:
+            raise ValueError(
+                f"the graph must hold the {held} contents of training, got {there}: open the version's own"
+            )
+
+    def _loss(self, positions: Tensor, generator: torch.Generator) -> Tensor:
+        user, content = self._graph.positives[positions].T
+        contents, log_q = self._candidates.draw(content, generator)
+        users, user_at = torch.unique(user, return_inverse=True)
+        blocks = self._sampler.sample(
+            torch.cat([users, contents]), self.config.fan_out, self._graph.hidden(positions)
+        )
+        vectors = self.module([block.to(self.device) for block in blocks])
+        scores = (
+            self.module.scale * vectors[: len(users)] @ vectors[len(users) :].T
+        )  # (distinct users, candidates)
+        column = torch.searchsorted(contents, content)
+        liked = self._liked[users.numpy()][:, contents.numpy() - self._graph.users].toarray()
+        losses = {"softmax": sampled_softmax, "bpr": bpr}
+        place = (user_at.to(self.device), column.to(self.device))
+        return losses[self.config.loss](scores, *place, to_tensor(liked, self.device), log_q.to(self.device))
+
+
+class _Candidates:
+    """Contents that a batch is measured against: its own, and some that are drawn."""
+
+    def __init__(self, graph: RelationGraph, rankable: np.ndarray, config: GraphSAGEConfig) -> None:
+        count = torch.bincount(graph.positives[:, 1] - graph.users, minlength=graph.contents).double()
+        allowed = torch.from_numpy(rankable) | (count > 0)
+        self._first, self._config = graph.users, config
+        self._in_batch = count / count.sum().clamp(min=1)  # (i,) chance of a place in the batch
+        self._drawn = {
+            "in_batch": torch.zeros_like(count),
+            "uniform": allowed.double() / allowed.sum(),
+            "popularity": self._in_batch,
+        }[config.negatives]
+
+    def draw(self, content: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """(c,) sorted nodes without repetition, and (c,) float32 log chance that each was among them."""
+        available = int((self._drawn > 0).sum())
+        count = min(self._config.negative_count, available)
+        if count:
+            drawn = torch.multinomial(self._drawn, count, generator=generator) + self._first
+            content = torch.cat([content, drawn])
+        contents = torch.unique(content)
+        left_out = (1 - self._in_batch) ** self._config.batch * self._missed(count, available)
+        return contents, torch.log1p(-left_out[contents - self._first].clamp(max=1 - 1e-12)).float()
+
+    def _missed(self, count: int, available: int) -> Tensor:
+        if count and count == available:
+            return (self._drawn == 0).double()
+        if self._config.negatives == "uniform":
+            return 1 - count * self._drawn  # exact: drawn without replacement
+        return (1 - self._drawn) ** count  # as if with replacement
+
+
+def sampled_softmax(scores: Tensor, user: Tensor, column: Tensor, liked: Tensor, log_q: Tensor) -> Tensor:
+    """Cross entropy of each positive among the candidates, corrected for how often a candidate is drawn.
+
+    Args:
+        scores: (v, c) of the distinct users and candidates of a batch.
+        user: (m,) row of each positive.
+        column: (m,) candidate of each positive.
+        liked: (v, c) bool, True where a candidate is a positive of the user: such are no negatives.
+        log_q: (c,) log chance that a candidate is in the batch.
+
+    Returns:
+        () mean over the positives.
+
+    Source: Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations", RecSys 2019,
+    eq. 3; false negatives are left out besides.
+    """
+    corrected = scores - log_q
+    others = corrected.masked_fill(liked, -torch.inf).logsumexp(1)  # (v,)
+    positive = corrected[user, column]
+    return (torch.logaddexp(positive, others[user]) - positive).mean()
+
+
+def bpr(scores: Tensor, user: Tensor, column: Tensor, liked: Tensor, log_q: Tensor) -> Tensor:
+    """−log σ(positive − negative), mean over all candidates of a batch that the user did not like.
+
+    Args: as :func:`sampled_softmax`; ``log_q`` is not read, the order of a pair needs no correction.
+
+    Source: Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009, eq. 4.
+    """
+    gap = scores[user, column][:, None] - scores[user]  # (m, c)
+    is_negative = ~liked[user]
+    return (nn.functional.softplus(-gap) * is_negative).sum() / is_negative.sum().clamp(min=1)
