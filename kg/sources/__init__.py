@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from configs.registry import Registry
+from configs.registry import Registry, import_parts
 from kg.records import Hyperedge, Node, Reject
 
 
@@ -37,3 +37,5 @@ class Source(ABC):
 
 
 sources: Registry[type[Source]] = Registry("source")
+
+import_parts("kg.sources")

@@ -1,0 +1,116 @@
+"""Opens a data set by its name, or by the folder that holds it.
+
+What a data set is made of stands in ``configs/graph/``: one YAML file each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from configs.home import Home
+from configs.loading import load
+from configs.registry import fill
+from kg.downloads import get
+from kg.records import SourceError
+from kg.sources import Source, sources
+
+DEFAULT = "movielens-100k"
+WORLD = "world"
+STREAMING = "streaming"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Sources that make one graph, and how to read what people did in it."""
+
+    name: str
+    sources: tuple[Source, ...]
+    """In the order in which they win ties; tells nodes before the facts that name them."""
+    licence: str
+    """What the publishers allow."""
+    region: str
+    """Country of somebody who does not say where they are, ISO 3166-1 alpha-2."""
+    subscriptions: tuple[str, ...]
+    """Platform ids of somebody who does not say what they pay for."""
+    positive_rating: float
+    """A rating of at least this much, on 0 to 10, is a positive."""
+    is_simulated_availability: bool
+    """True where platforms, regions and windows are made up."""
+    note: str
+    """What the data is, in one sentence."""
+
+
+def graph_name(data: str | Path | None) -> str:
+    """The name of the graph that :func:`open_dataset` makes of ``data``; opens no file."""
+    if data is None or not str(data):
+        return DEFAULT
+    if str(data) in (DEFAULT, WORLD):
+        return str(data)
+    folder = Path(data)
+    if not folder.is_dir():
+        raise SourceError(
+            folder,
+            f"data is {DEFAULT}, {WORLD} or a folder",
+            "a file" if folder.exists() else "neither a name nor a folder",
+            "give one of these names or an existing folder",
+        )
+    return DEFAULT if _atomic_stem(folder) else STREAMING
+
+
+def open_dataset(data: str | Path | None, home: Home) -> Dataset:
+    """The data set behind a name or a folder; fetches movielens-100k when it is not there.
+
+    Args:
+        data: None or ``movielens-100k``, ``world``, a folder with the files of ``streaming``, or one with the
+            atomic files of RecBole (``*.inter``, ``*.item``, ...).
+        home: where downloads are kept.
+
+    Raises:
+        SourceError: no such name or folder, or a folder without the files.
+        OfflineError: movielens-100k is not there and cannot be fetched.
+    """
+    name = graph_name(data)
+    folder = None
+    if name != WORLD:
+        given = data is not None and str(data) not in ("", DEFAULT)
+        folder = Path(str(data)).resolve() if given else get(name, home)
+    return build(load(f"graph/{name}.yaml"), folder)
+
+
+def build(settings: Mapping[str, Any], folder: Path | None) -> Dataset:
+    """A data set from the settings of its YAML file; paths of its sources are relative to ``folder``.
+
+    Raises:
+        SourceError: files that the sources need are not in the folder.
+    """
+    plain = dict(settings)
+    parts = plain.pop("sources")
+    if folder is not None:
+        _check_files(folder, plain.pop("files", ()))
+    plain.pop("files", None)
+    opened = [_open_source(part, folder) for part in parts]
+    return fill(Dataset, {**plain, "sources": opened}, f"data set {settings.get('name')!r}")
+
+
+def _open_source(part: Mapping[str, Any], folder: Path | None) -> Source:
+    settings = dict(part.get("settings") or {})
+    if folder is not None and "folder" in settings:
+        settings["folder"] = folder / settings["folder"]
+    return sources.build(part["name"], settings)
+
+
+def _check_files(folder: Path, expected: tuple[str, ...] | list[str]) -> None:
+    missing = [pattern for pattern in expected if not any(folder.glob(pattern))]
+    if missing:
+        there = sorted(path.name for path in folder.iterdir())
+        raise SourceError(
+            folder,
+            f"the folder holds {', '.join(expected)}",
+            f"no {', no '.join(missing)} among {', '.join(there[:12]) or 'nothing'}",
+            "give the folder that holds these files, or one with RecBole's atomic files",
+        )
+
+
+def _atomic_stem(folder: Path) -> str | None:
+    found = sorted(folder.glob("*.inter"))
+    return found[0].stem if found else None
