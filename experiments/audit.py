@@ -1,0 +1,208 @@
+"""Fails a run whose model could have seen what it is asked for.
+
+A split states what it hides; this file does not believe it and looks into what the model is handed."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from experiments.splits import Part, Split, SplitConfig, contents_of, known_contents, likes_of
+from experiments.splits import split as cut
+from kg import schema
+from kg.arrays import GraphArrays
+from models.interface import Training
+
+
+class LeakageError(ValueError):
+    """Something that a model must not know is in what it is handed."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked for and not found."""
+
+    name: str
+    looked_at: int
+    """How many facts, pairs or contents were held against the rule."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was checked; an audit that found something raises instead."""
+
+    checks: tuple[Check, ...]
+
+
+def audit(
+    split: Split, graph: GraphArrays, cutter: Callable[[GraphArrays, SplitConfig], Split] = cut
+) -> Audit:
+    """Looks for leaks in both parts of a split, and plants a canary.
+
+    Args:
+        split: as models will see it.
+        graph: the whole graph it was cut from.
+        cutter: what cut it; called again on the graph with the canary.
+
+    Raises:
+        LeakageError: which rule is broken, by how much, with the first case and what to do.
+    """
+    checks = []
+    for name, part in (("validation", split.validation), ("test", split.test)):
+        checks += [
+            _no_held_out_positive(name, part),
+            _no_held_out_fact(name, part),
+            _no_late_fact(name, part),
+            _nothing_counted_late(name, part),
+            _only_known_contents(name, part),
+        ]
+    checks.append(_canary(split, graph, cutter))
+    return Audit(tuple(checks))
+
+
+def _no_held_out_positive(name: str, part: Part) -> Check:
+    both = part.training.positives.multiply(part.held_out)
+    if both.nnz:
+        user, content = (int(place[0]) for place in both.nonzero())
+        raise LeakageError(
+            f"no {name} pair may be a training positive, {both.nnz} are "
+            f"(user row {user}, content row {content}): mend the split"
+        )
+    return Check(f"{name}: no held-out pair among training positives", part.held_out.nnz)
+
+
+def _no_held_out_fact(name: str, part: Part) -> Check:
+    graph, looked_at = part.training.graph, part.held_out.nnz
+    pairs = _pairs(*part.held_out.nonzero(), part.held_out.shape[1])
+    for type in schema.USER_FACTS:
+        contents = contents_of(graph, type)
+        if contents is None or not len(contents):
+            continue
+        looked_at += len(contents)
+        told = np.isin(_pairs(graph.incidence(type, "user")[1], contents, part.held_out.shape[1]), pairs)
+        if told.any():
+            raise LeakageError(
+                f"no fact of the training graph may tell of a {name} pair, {told.sum()} of {type} do "
+                f"({_fact_id(graph, type, told)}): leave them out of the training graph"
+            )
+    return Check(f"{name}: no held-out pair among the facts of the training graph", looked_at)
+
+
+def _no_late_fact(name: str, part: Part) -> Check:
+    graph, looked_at = part.training.graph, len(part.until)
+    for type in graph.facts:
+        starts = graph.starts(type)
+        late = np.zeros(len(starts), bool)
+        if type in schema.USER_FACTS:
+            late |= starts > part.until[graph.incidence(type, "user")[1]]
+            looked_at += len(starts)
+        if part.as_of is not None:
+            late |= starts > part.as_of
+        if late.any():
+            raise LeakageError(
+                f"no fact of the training graph may be later than its cut, {late.sum()} of {type} are "
+                f"for {name} ({_fact_id(graph, type, late)}): leave them out of the training graph"
+            )
+    return Check(f"{name}: no fact later than the cut", looked_at)
+
+
+def _nothing_counted_late(name: str, part: Part) -> Check:
+    graph, looked_at = part.training.graph, 0
+    for type, table in graph.nodes.items():
+        looked_at += table.num_rows
+        counted = [key for key, column in schema.NODES[type].columns.items() if column.is_observed]
+        if part.as_of is None or not counted:
+            continue
+        days = table["observed_ts"].fill_null(np.iinfo(np.int64).max).to_numpy()
+        for key in counted:
+            late = (days > part.as_of) & table[key].is_valid().to_numpy()
+            if late.any():
+                raise LeakageError(
+                    f"{key} of {type} may not be counted after {part.as_of}, {late.sum()} are for {name} "
+                    f"({table['id'][int(np.argmax(late))].as_py()}): hide what was counted later"
+                )
+    return Check(f"{name}: nothing counted later than the cut", looked_at)
+
+
+def _only_known_contents(name: str, part: Part) -> Check:
+    graph = part.training.graph
+    unknown = part.training.rankable & ~known_contents(graph)
+    if unknown.any():
+        raise LeakageError(
+            f"only contents that training knows may be ranked, {unknown.sum()} more may for {name} "
+            f"({graph.id_of('Content', int(np.argmax(unknown)))}): build rankable from the training graph"
+        )
+    return Check(f"{name}: only contents known in training may be ranked", int(part.training.rankable.sum()))
+
+
+def _canary(split: Split, graph: GraphArrays, cutter: Callable[[GraphArrays, SplitConfig], Split]) -> Check:
+    """Lets one held-out like be of another content: what models are handed must stay the same to the bit."""
+    planted = plant(split, graph)
+    if planted is None:
+        return Check("canary: none could be planted, all of test shares its second with training", 0)
+    again = cutter(planted, split.config)
+    for name, ours, theirs in (("validation", split.fit, again.fit), ("test", split.full, again.full)):
+        if fingerprint(ours) != fingerprint(theirs):
+            raise LeakageError(
+                f"a canary planted in test must change nothing that a model sees, it changed what {name} "
+                "trains on: build every part of the split from training facts alone"
+            )
+    return Check("canary: an interaction planted in test changes nothing that models see", 1)
+
+
+def plant(split: Split, graph: GraphArrays) -> GraphArrays | None:
+    """The graph with the content of one test rating changed to one that its user never met.
+
+    The rating is drawn by the split's seed among those later than all that its user has in training, so that
+    the same likes lie in test; None where there is no such rating.
+    """
+    likes = likes_of(graph, split.config.positive_rating, split.config.seed)
+    is_test = np.isin(
+        _pairs(likes.users, likes.contents, likes.content_count),
+        _pairs(*split.test.held_out.nonzero(), likes.content_count),
+    )
+    places = np.flatnonzero(is_test & (likes.times > split.test.until[likes.users]))
+    if not len(places):
+        return None
+    place = int(np.random.default_rng(split.config.seed).choice(places))
+    user, content = int(likes.users[place]), int(likes.contents[place])
+    met = np.zeros(likes.content_count, bool)
+    for type in schema.USER_FACTS:
+        contents = contents_of(graph, type)
+        if contents is not None:
+            met[contents[graph.incidence(type, "user")[1] == user]] = True
+    if met.all():
+        return None
+    users, contents = graph.pairs("RATED")
+    changed = np.where((users == user) & (contents == content), int(np.argmin(met)), contents)
+    table = graph.facts["RATED"]
+    column = table.column_names.index("content")
+    table = table.set_column(column, "content", pa.array(changed.astype(np.int32)))
+    return replace(graph, facts={**graph.facts, "RATED": table}, folder=None)
+
+
+def fingerprint(training: Training) -> str:
+    """A hash of all that a model is handed."""
+    digest = hashlib.blake2b(digest_size=16)
+    for matrix in (training.positives, training.times):
+        for array in (matrix.indptr.astype("<i8"), matrix.indices.astype("<i8"), matrix.data):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    digest.update(np.packbits(training.rankable).tobytes() + str(training.seed).encode())
+    for tables in (training.graph.nodes, training.graph.facts):
+        for type in sorted(tables):
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, tables[type].schema) as writer:
+                writer.write_table(tables[type].combine_chunks())
+            digest.update(type.encode())
+            digest.update(sink.getvalue())
+    return digest.hexdigest()
+
+
+def _pairs(users: np.ndarray, contents: np.ndarray, width: int) -> np.ndarray:
+    return users.astype(np.int64) * width + contents
+
+
+def _fact_id(graph: GraphArrays, type: str, mask: np.ndarray) -> str:
+    return graph.facts[type]["id"][int(np.argmax(mask))].as_py()
