@@ -1,0 +1,382 @@
+"""POST /v1/recommendations: what somebody should watch, where, until when and why."""
+
+import difflib
+import time
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from kg.feedback import hashed_user
+from models.explanation import explain
+from models.ranking import Step
+from serve.endpoints import ID_LENGTH, Endpoint, Reply, Request, endpoints
+from serve.offers import OfferReply, platform_ids, region_code, tell
+from serve.problems import Problem, shown
+from serve.shortlist import Limits, Person, Shortlist, person, shortlist
+from serve.snapshot import Snapshot, folded
+
+_TEXT = Annotated[str, Field(min_length=1, max_length=ID_LENGTH)]
+_SHOWN_MOVES = 10
+
+
+class Filters(Request):
+    """What may stand in the list."""
+
+    include_rated: bool = Field(
+        False, description="hide only what the model was trained on as liked, not all that was rated or told"
+    )
+    include_unavailable: bool = Field(False, description="let in what cannot be watched in the region")
+    genres: list[_TEXT] | None = Field(None, max_length=50, description="any of these, by name or id")
+    kinds: list[Literal["movie", "series", "season", "episode"]] | None = Field(None, max_length=4)
+    max_minutes: int | None = Field(
+        None, ge=1, le=6000, description="contents of unknown length are left out"
+    )
+
+
+class Context(Request):
+    """The evening."""
+
+    minutes: int | None = Field(
+        None, ge=1, le=6000, description="time at hand: what is known to be longer is left out"
+    )
+
+
+class RecommendationsRequest(Request):
+    """One person's evening.
+
+    With ``filters.include_rated``, ``filters.include_unavailable`` and ``diversity`` 0 the reply is the bare ranking of
+    the model as it was measured offline: neither feedback nor the fallback for strangers enters.
+    """
+
+    user_id: _TEXT = Field(description="anybody: somebody unknown is shown what is popular")
+    region: str | None = Field(
+        None, max_length=20, description="ISO 3166-1 alpha-2; the person's own where left out"
+    )
+    subscriptions: list[_TEXT] | None = Field(
+        None, min_length=1, max_length=100, description="platforms that count; all where left out"
+    )
+    n: int = Field(10, ge=1, le=50, description="length of the list")
+    context: Context = Context()
+    diversity: float = Field(
+        0.15,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="0 is the order of the scores; MMR's λ is 1 − diversity",
+    )
+    exclude: list[_TEXT] = Field([], max_length=1000, description="content ids to leave out")
+    filters: Filters = Filters()
+    at: int | None = Field(None, ge=0, le=4_102_444_800, description="UTC seconds; now where left out")
+
+    @property
+    def is_bare(self) -> bool:
+        """True if the model's own ranking is asked for."""
+        return self.filters.include_rated and self.filters.include_unavailable and self.diversity == 0
+
+
+class Why(BaseModel):
+    """Reasons. What the model did not read is a connection, never a because."""
+
+    because: list[str] = Field(description="what of the history gave most to the score")
+    connections: list[str] = Field(description="what ties it to the history in the graph")
+
+
+class Recommendation(BaseModel):
+    """One content of the list."""
+
+    rank: int
+    content_id: str
+    title: str
+    year: int | None
+    kind: str | None
+    minutes: int | None
+    genres: list[str]
+    score: float
+    offers: list[OfferReply]
+    why: Why
+    simulated: bool = Field(description="True where an offer told here is made up")
+
+
+class Move(BaseModel):
+    """A content that a step put elsewhere; ``after`` is null where it was taken out."""
+
+    content_id: str
+    title: str
+    before: int
+    after: int | None
+
+
+class StepReply(BaseModel):
+    """What one step of the ranking did."""
+
+    name: str
+    said: str
+    removed: int | None = None
+    moved: list[Move] = Field([], description=f"the first {_SHOWN_MOVES}")
+
+
+class RecommendationsReply(Reply):
+    """A list, best first."""
+
+    contents: list[Recommendation]
+    cold_start: bool = Field(description="True where nothing liked is known of the person: popular contents")
+    note: str | None = Field(description="what is worth knowing of this list")
+    model_version: str
+    graph: str
+    graph_hash: str
+    region: str | None
+    subscriptions: list[str] | None
+    at: int
+    simulated: bool = Field(description="True where an offer in this reply is made up")
+    steps: list[StepReply]
+    timings_ms: dict[str, float]
+
+
+@endpoints.register("recommendations")
+class Recommendations(Endpoint):
+    """Scores, filters, diversifies, and says where and why.
+
+    Live history is what training saw plus what the log of feedback says since, so an event changes the next answer.
+    """
+
+    name = "recommendations"
+    method = "POST"
+    path = "/v1/recommendations"
+    summary = "What somebody should watch, where, until when and why"
+    Request = RecommendationsRequest
+    Reply = RecommendationsReply
+
+    def answer(self, request: RecommendationsRequest) -> RecommendationsReply:
+        clock = _Clock()
+        snapshot = self.gateway.snapshot()
+        who = self._person(snapshot, request)
+        region, subscriptions = _where(snapshot, request, who)
+        at = self.gateway.now() if request.at is None else request.at
+        scores, cold_start, said = _scores(snapshot, who, request.is_bare)
+        clock.lap("score")
+        allowed, steps = _allowed(snapshot, request, who)
+        available = None
+        if region is not None and not request.filters.include_unavailable:
+            available = self.gateway.available(snapshot, region, subscriptions, at)
+        found = shortlist(scores, snapshot.genres, Limits(request.n, request.diversity, allowed, available))
+        clock.lap("rank")
+        whys = [_why(snapshot, who, row, cold_start) for row in found.rows.tolist()]
+        clock.lap("explain")
+        contents = _contents(snapshot, found, whys, region, subscriptions or (), at)
+        clock.lap("offers")
+        return RecommendationsReply(
+            contents=contents,
+            cold_start=cold_start,
+            note=_note(snapshot, who, cold_start, region, len(contents), request),
+            model_version=snapshot.version.ref,
+            graph=snapshot.graph.name,
+            graph_hash=snapshot.graph.hash,
+            region=region,
+            subscriptions=None if subscriptions is None else list(subscriptions),
+            at=at,
+            simulated=any(content.simulated for content in contents),
+            steps=[
+                StepReply(name="score", said=said),
+                *steps,
+                *(_told(snapshot, step, request) for step in found.steps),
+            ],
+            timings_ms=clock.laps,
+        )
+
+    def example(self, snapshot: Snapshot) -> dict[str, Any]:
+        users = snapshot.graph.ids("User")[:1]
+        return {"user_id": users[0] if users else "somebody", "n": 5}
+
+    def _person(self, snapshot: Snapshot, request: RecommendationsRequest) -> Person:
+        user_id = hashed_user(request.user_id)
+        events = [] if request.is_bare else self.gateway.feedback.of_user(user_id)
+        return person(
+            snapshot, user_id, events, self.gateway.positive_rating, not request.filters.include_rated
+        )
+
+
+class _Clock:
+    """Milliseconds of each part of an answer."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = self._start = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.laps[name], self._last = round((now - self._last) * 1e3, 3), now
+        self.laps["total"] = round((now - self._start) * 1e3, 3)
+
+
+def _where(
+    snapshot: Snapshot, request: RecommendationsRequest, who: Person
+) -> tuple[str | None, tuple[str, ...] | None]:
+    """Region and subscriptions of the request, else those that the graph knows of the person."""
+    region, subscriptions = request.region, request.subscriptions
+    if who.is_known and region is None:
+        region = snapshot.of_user("region", int(who.users.rows[0]))
+        if region is not None and region not in snapshot.availability.regions:
+            region = None
+    if who.is_known and subscriptions is None and request.region is None:
+        subscriptions = snapshot.of_user("subscriptions", int(who.users.rows[0])) or None
+    return region_code(snapshot, region), platform_ids(snapshot, subscriptions)
+
+
+def _scores(snapshot: Snapshot, who: Person, is_bare: bool) -> tuple[np.ndarray, bool, str]:
+    """(i,) scores, whether they are those of a cold start, and a sentence on where they come from."""
+    facts, version = snapshot.model.facts, snapshot.version
+    can_score = who.is_known and (is_bare or who.has_history) or who.has_history and facts.scores_cold_user
+    if not can_score:
+        return (
+            snapshot.popularity,
+            True,
+            "nothing liked is known of this person: contents liked by most people",
+        )
+    scores = snapshot.model.score(who.users)[0]
+    told = f" and {who.feedback_count} events of feedback" if who.feedback_count else ""
+    return scores, False, f"{version.ref} ({version.model}) on {who.users.history.nnz} liked contents{told}"
+
+
+def _allowed(
+    snapshot: Snapshot, request: RecommendationsRequest, who: Person
+) -> tuple[np.ndarray, list[StepReply]]:
+    """(i,) bool of the hard filters but availability, and how much each took out of what was left."""
+    allowed, steps, filters = snapshot.rankable.copy(), [], request.filters
+    left = int(np.count_nonzero(allowed))
+
+    def note(name: str, said: str) -> None:
+        nonlocal left
+        now = int(np.count_nonzero(allowed))
+        steps.append(StepReply(name=name, said=said, removed=left - now))
+        left = now
+
+    allowed[who.hidden] = False
+    note("hide_seen", "liked in training" if filters.include_rated else "rated, or told in feedback")
+    rows = [row for id in request.exclude if (row := snapshot.row(id)) is not None]
+    if rows:
+        allowed[rows] = False
+        note("exclude", "asked to be left out")
+    if filters.genres is not None:
+        allowed &= snapshot.has_genre(_genre_rows(snapshot, filters.genres))
+        note("genres", f"none of {', '.join(filters.genres)}")
+    if filters.kinds is not None:
+        allowed &= np.isin(snapshot.kinds, filters.kinds)
+        note("kinds", f"none of {', '.join(filters.kinds)}")
+    if filters.max_minutes is not None:
+        allowed &= snapshot.minutes <= filters.max_minutes  # NaN is not
+        note("max_minutes", f"longer than {filters.max_minutes} minutes, or of unknown length")
+    if request.context.minutes is not None:
+        allowed &= ~(snapshot.minutes > request.context.minutes)
+        note("context", f"longer than the {request.context.minutes} minutes at hand")
+    return allowed, steps
+
+
+def _genre_rows(snapshot: Snapshot, genres: list[str]) -> list[int]:
+    known = {folded(name): row for row, name in enumerate(snapshot.genre_names) if name}
+    found = []
+    for genre in genres:
+        row = snapshot.graph.row_of(genre) if genre.startswith("genre:") else known.get(folded(genre))
+        if row is None:
+            near = difflib.get_close_matches(folded(genre), known, n=3, cutoff=0.4) or sorted(known)[:3]
+            raise Problem(
+                422,
+                "unknown-genre",
+                f"filters.genres names genres of graph {snapshot.graph.name!r}, got {shown(genre)}: "
+                f"use {', '.join(near) or 'none, it has none'} (all stand in GET /v1/catalogue)",
+            )
+        found.append(row)
+    return found
+
+
+def _why(snapshot: Snapshot, who: Person, row: int, cold_start: bool) -> Why:
+    if cold_start:
+        liked = int(snapshot.popularity[row])
+        return Why(because=[f"{liked:,} people liked it"] if liked else [], connections=[])
+    told = explain(snapshot.model, who.users, row, snapshot.paths)
+    return Why(
+        because=[
+            cause.text if cause.share is not None else f"it {cause.text}, which you liked"
+            for cause in told.because
+        ],
+        connections=[connection.text for connection in told.connections],
+    )
+
+
+def _contents(
+    snapshot: Snapshot,
+    found: Shortlist,
+    whys: list[Why],
+    region: str | None,
+    subscriptions: tuple[str, ...],
+    at: int,
+) -> list[Recommendation]:
+    contents = []
+    for place, (row, why) in enumerate(zip(found.rows.tolist(), whys, strict=True)):
+        known = [] if region is None else snapshot.availability.offers(row, region, at, subscriptions)
+        offers = [tell(offer, subscriptions) for offer in known]
+        minutes = snapshot.minutes[row]
+        contents.append(
+            Recommendation(
+                rank=place + 1,
+                content_id=snapshot.content_ids[row],
+                title=snapshot.title(row),
+                year=snapshot.years[row],
+                kind=str(snapshot.kinds[row]) or None,
+                minutes=None if np.isnan(minutes) else int(minutes),
+                genres=snapshot.genres_of(row),
+                score=float(found.scores[place]),
+                offers=offers,
+                why=why,
+                simulated=any(offer.simulated for offer in offers),
+            )
+        )
+    return contents
+
+
+def _told(snapshot: Snapshot, step: Step, request: RecommendationsRequest) -> StepReply:
+    moved = step.moved
+    if step.name == "diversity":
+        # what stood below the list and stays there did not move as far as a reader can see
+        moved = tuple(move for move in moved if move.after is not None or move.before <= request.n)
+    said = {
+        "availability": f"of the best {len(step.before)}, what cannot be watched there and then",
+        "diversity": f"MMR with λ {1 - request.diversity:.2f} on genres, out of the best {len(step.before)}",
+    }
+    gone = len(step.before) - len(step.rows) if step.name == "availability" else None
+    return StepReply(
+        name=step.name,
+        said=said.get(step.name, ""),
+        removed=gone,
+        moved=[
+            Move(
+                content_id=snapshot.content_ids[move.content_row],
+                title=snapshot.title(move.content_row),
+                before=move.before,
+                after=move.after,
+            )
+            for move in moved[:_SHOWN_MOVES]
+        ],
+    )
+
+
+def _note(
+    snapshot: Snapshot,
+    who: Person,
+    cold_start: bool,
+    region: str | None,
+    count: int,
+    request: RecommendationsRequest,
+) -> str | None:
+    said = []
+    if cold_start and who.has_history:
+        said.append(
+            f"{snapshot.version.ref} cannot score somebody it was not trained on, so feedback only hides here."
+        )
+    elif cold_start:
+        said.append("Nothing liked is known of this person yet: rate or like a few titles.")
+    if region is None and not request.filters.include_unavailable:
+        said.append("No region was given, so nothing was filtered by availability.")
+    if count < request.n:
+        said.append(f"Only {count} of {request.n} asked for are left after the filters; `steps` says why.")
+    return " ".join(said) or None
