@@ -1,0 +1,426 @@
+"""A graph on a Bolt server, ArcadeDB or Neo4j 5: one class, told apart by the server's agent string.
+
+Facts of two members are relationships; facts of more are nodes with one relationship a member."""
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import filelock
+import neo4j
+from neo4j import exceptions
+from neo4j.graph import Node as FoundNode
+from neo4j.graph import Path as FoundPath
+from neo4j.graph import Relationship
+
+from kg import schema
+from kg.records import Hyperedge, Node
+from kg.store.base import GraphStore, Neighbour, StoreError, WriteReport
+from kg.store.encoding import fact_of, members_of, node_of
+from kg.store.writing import MissingNodes, Writer
+
+Answer = TypeVar("Answer")
+MARKER = "MediaGateway"
+"""Label of the one node that says whose database this is; no node type of the schema."""
+FORMAT = 1
+_MEMBER_TYPES = {
+    fact.member_type(role.name): (fact.name, role.name)
+    for fact in schema.FACTS.values()
+    if not fact.is_binary
+    for role in fact.roles
+}
+_BY_LABEL = {fact.label: fact for fact in schema.FACTS.values() if not fact.is_binary}
+_NOT_CODE = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|`[^`]*`|//[^\n]*|/\*.*?\*/", re.DOTALL)
+_LOAD_CSV = re.compile(r"\bLOAD\s+CSV\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class BoltConfig:
+    """How a :class:`BoltStore` talks to its server."""
+
+    retry_s: float = 30.0
+    """How long a managed transaction is tried again while the server is away."""
+    merge_retries: int = 5
+    """How often a batch is merged again when ArcadeDB saw another writer in between."""
+    erase_rows: int = 2000
+    """Rows deleted in one transaction; 2.3 million at once ended ArcadeDB."""
+    lock: Path | None = None
+    """File that one writer at a time holds; None where nobody else can write."""
+    lock_wait_s: float = 2.0
+    """How long to wait for another writer."""
+    advice: str = "check that the server runs and NEO4J_URI names it, then repeat the command"
+    """What to do when the server is gone: last part of the error message."""
+
+
+class BoltStore(GraphStore):
+    """A hypergraph on a server that speaks Bolt and Cypher.
+
+    A database holds one graph, which a marker node names. ArcadeDB does not heed READ access, so questions
+    go there as a user who may only read.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        user: str,
+        password: str,
+        graph: str,
+        reader: tuple[str, str] | None = None,
+        config: BoltConfig | None = None,
+    ) -> None:
+        """Connects, and checks that the database is empty or holds this graph.
+
+        Args:
+            uri: ``bolt://host:port`` or ``neo4j://host``.
+            user: who may write.
+            password: of ``user``.
+            graph: name of the graph.
+            reader: name and password of a user who may only read; needed on ArcadeDB, None asks as ``user``.
+            config: patience and sizes.
+
+        Raises:
+            StoreError: no server, wrong password, another graph's or somebody else's database.
+        """
+        self.graph, self.config, self._uri = graph, config or BoltConfig(), uri
+        self._driver = self._connect(uri, user, password)
+        self._reader = self._driver
+        self._is_prepared = False
+        try:
+            with self._guard():
+                self._driver.verify_connectivity()
+                self.is_arcadedb = "ArcadeDB" in self._driver.get_server_info().agent
+            if self.is_arcadedb and reader is None:
+                raise StoreError(
+                    f"{uri} is ArcadeDB, which needs a second user who may only read; got none: pass `reader`"
+                )
+            if reader is not None and self.is_arcadedb:
+                self._reader = self._connect(uri, *reader)
+            self._check_marker()
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self, uri: str, user: str, password: str) -> neo4j.Driver:
+        try:
+            return neo4j.GraphDatabase.driver(
+                uri,
+                auth=(user, password),
+                max_transaction_retry_time=self.config.retry_s,
+                connection_timeout=10,
+                notifications_min_severity="OFF",
+                telemetry_disabled=True,
+            )
+        except (ValueError, exceptions.DriverError) as error:
+            raise StoreError(
+                f"a server is named as bolt://host:port or neo4j://host, got {uri!r} ({error}): "
+                "set NEO4J_URI so"
+            ) from error
+
+    def _check_marker(self) -> None:
+        found = self.read(f"MATCH (m:`{MARKER}`) RETURN m.name AS name, m.format AS format")
+        if not found:
+            if self.read("MATCH (n) RETURN 1 AS one LIMIT 1"):
+                raise StoreError(
+                    f"the database at {self._uri} must be empty or hold the graph {self.graph!r}, it holds "
+                    "nodes that are not ours: name an empty database, or empty this one yourself"
+                )
+            return
+        if found[0]["name"] != self.graph:
+            raise StoreError(
+                f"the database at {self._uri} must hold the graph {self.graph!r}, it holds "
+                f"{found[0]['name']!r}: name another database, or empty this one"
+            )
+        if found[0]["format"] != FORMAT:
+            raise StoreError(
+                f"the graph at {self._uri} has format {found[0]['format']}, this version reads {FORMAT}: "
+                "empty the database and import again"
+            )
+
+    def prepare(self) -> None:
+        """Makes the uniqueness constraints that merging relies on, then the marker, where they are missing."""
+        if self._is_prepared:
+            return
+        there = {row["name"] for row in self.read("SHOW CONSTRAINTS YIELD name")}
+        labels = [MARKER, *schema.NODES, *_BY_LABEL]
+        for name, pattern in [
+            *((f"id_of_{label}", f"(n:`{label}`)") for label in labels),
+            *(
+                (f"id_of_{fact.name}", f"()-[n:`{fact.name}`]-()")
+                for fact in schema.FACTS.values()
+                if fact.is_binary
+            ),
+        ]:
+            if name not in there:
+                self.run(f"CREATE CONSTRAINT `{name}` IF NOT EXISTS FOR {pattern} REQUIRE n.id IS UNIQUE")
+        self.run(
+            f"MERGE (m:`{MARKER}` {{id: 'graph'}}) SET m.name = $name, m.format = $format",
+            {"name": self.graph, "format": FORMAT},
+        )
+        self._is_prepared = True
+
+    def write(self, records: Iterable[Node | Hyperedge]) -> WriteReport:
+        with self.writing():
+            self.prepare()
+            return Writer(self).write(records)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Holds the writer's lock; one process at a time may."""
+        path = self.config.lock
+        if path is None:
+            yield
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock, owner = filelock.FileLock(path), path.with_suffix(".pid")
+        try:
+            lock.acquire(timeout=self.config.lock_wait_s)
+        except filelock.Timeout:
+            pid = owner.read_text() if owner.exists() else "unknown"
+            raise StoreError(
+                f"one process at a time may write to the graph {self.graph!r}, process {pid} does: "
+                "wait until it has ended, or end it"
+            ) from None
+        try:
+            owner.write_text(str(os.getpid()))
+            yield
+        finally:
+            owner.unlink(missing_ok=True)
+            lock.release()
+
+    def transact(self, work: Callable[[neo4j.ManagedTransaction], Answer]) -> Answer:
+        """Runs ``work`` in one managed transaction: whole or not at all, tried again where that helps.
+
+        ArcadeDB refuses the batch that loses against a concurrent merge with an error that the driver does
+        not retry; merging again is safe.
+        """
+        attempt = 0
+        while True:
+            try:
+                with self._guard(), self._driver.session() as session:
+                    return session.execute_write(work)
+            except _Collision as error:
+                if not self.is_arcadedb or attempt == self.config.merge_retries:
+                    raise StoreError(
+                        f"{self._uri} refuses a batch because an id stands there twice ({error}): "
+                        "empty the database and import again"
+                    ) from error
+                time.sleep(0.05 * 2**attempt)
+                attempt += 1
+
+    def run(self, query: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Runs one statement that may write."""
+        return self.transact(lambda tx: [dict(row) for row in tx.run(query, dict(parameters or {}))])
+
+    def read(self, query: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Runs one statement as somebody who may only read."""
+        with self._guard(), self._reader.session(default_access_mode=neo4j.READ_ACCESS) as session:
+            return session.execute_read(
+                lambda tx: [dict(row) for row in tx.run(query, dict(parameters or {}))]
+            )
+
+    def stream(self, query: str, parameters: Mapping[str, Any] | None = None) -> Iterator[neo4j.Record]:
+        """Rows as they come, for answers too big to hold; not tried again."""
+        with (
+            self._guard(),
+            self._reader.session(default_access_mode=neo4j.READ_ACCESS, fetch_size=5000) as session,
+            session.begin_transaction() as transaction,
+        ):
+            yield from transaction.run(query, dict(parameters or {}))
+
+    def nodes(self, type: str) -> Iterator[Node]:
+        for row in self.stream(f"MATCH (n:`{type}`) RETURN properties(n) AS properties"):
+            yield node_of(type, row["properties"])
+
+    def hyperedges(self, type: str) -> Iterator[Hyperedge]:
+        kind = schema.FACTS[type]
+        if kind.is_binary:
+            first, second = (role.name for role in kind.roles)
+            for row in self.stream(
+                f"MATCH (a)-[r:`{type}`]->(b) RETURN a.id AS a, b.id AS b, properties(r) AS properties"
+            ):
+                yield fact_of(type, row["properties"], {first: (row["a"],), second: (row["b"],)})
+            return
+        lists = ", ".join(
+            f"[(f)-[:`{kind.member_type(role.name)}`]->(m) | m.id] AS `{role.name}`" for role in kind.roles
+        )
+        for row in self.stream(f"MATCH (f:`{kind.label}`) RETURN properties(f) AS properties, {lists}"):
+            members = {role.name: tuple(sorted(row[role.name])) for role in kind.roles if row[role.name]}
+            yield fact_of(type, row["properties"], members)
+
+    def neighbours(self, node_id: str, types: Sequence[str] = (), limit: int = 1000) -> list[Neighbour]:
+        label = _label_of(node_id)
+        asked = [schema.FACTS[type] for type in types] if types else list(schema.FACTS.values())
+        facts: list[Hyperedge] = []
+        if binary := [kind.name for kind in asked if kind.is_binary]:
+            rows = self.read(
+                f"MATCH (n:`{label}` {{id: $id}})-[r]-(m) WHERE type(r) IN $types "
+                "WITH DISTINCT r LIMIT $limit "
+                "RETURN type(r) AS type, startNode(r).id AS a, endNode(r).id AS b, "
+                "properties(r) AS properties",
+                {"id": node_id, "types": binary, "limit": limit},
+            )
+            for row in rows:
+                first, second = (role.name for role in schema.FACTS[row["type"]].roles)
+                members = {first: (row["a"],), second: (row["b"],)}
+                facts.append(fact_of(row["type"], row["properties"], members))
+        member_types = [
+            kind.member_type(role.name) for kind in asked if not kind.is_binary for role in kind.roles
+        ]
+        if member_types:
+            rows = self.read(
+                f"MATCH (n:`{label}` {{id: $id}})<-[x]-(f) WHERE type(x) IN $types "
+                "WITH DISTINCT f LIMIT $limit "
+                "RETURN labels(f)[0] AS label, properties(f) AS properties, "
+                "[(f)-[y]->(m) | [type(y), m.id]] AS members",
+                {"id": node_id, "types": member_types, "limit": limit},
+            )
+            facts += [_fact_over(row["label"], row["properties"], row["members"]) for row in rows]
+        found = [
+            Neighbour(other, role, fact)
+            for fact in facts
+            for role, other in members_of(fact)
+            if other != node_id
+        ]
+        return found[:limit]
+
+    def count(self) -> dict[str, int]:
+        def ask(tx: neo4j.ManagedTransaction) -> dict[str, int]:
+            return {type: tx.run(query).single(strict=True)["n"] for type, query in _COUNTS.items()}
+
+        with self._guard(), self._reader.session(default_access_mode=neo4j.READ_ACCESS) as session:
+            found = session.execute_read(ask)
+        return {type: number for type, number in found.items() if number}
+
+    def erase(self, node_id: str) -> int:
+        label = _label_of(node_id)
+        to_node = f"(n:`{label}` {{id: $id}})"
+        parameters = {"id": node_id, "rows": self.config.erase_rows, "members": list(_MEMBER_TYPES)}
+        with self.writing():
+            facts = self._delete_all(
+                f"MATCH {to_node}<-[x]-(f) WHERE type(x) IN $members WITH DISTINCT f LIMIT $rows "
+                "DETACH DELETE f RETURN count(*) AS n",
+                parameters,
+            )
+            facts += self._delete_all(
+                f"MATCH {to_node}-[r]-() WITH DISTINCT r LIMIT $rows DELETE r RETURN count(*) AS n",
+                parameters,
+            )
+            self.run(f"MATCH {to_node} DETACH DELETE n", parameters)
+        return facts
+
+    def _delete_all(self, query: str, parameters: Mapping[str, Any]) -> int:
+        total = 0
+        while deleted := self.run(query, parameters)[0]["n"]:
+            total += deleted
+        return total
+
+    def cypher(self, query: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        code = re.sub(r"\\u+([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), query)
+        if _LOAD_CSV.search(_NOT_CODE.sub(" ", code)):
+            raise StoreError(
+                "a question may only read this graph, got LOAD CSV, which reads files of the server: "
+                "leave it out"
+            )
+        return [{name: _plain(value) for name, value in row.items()} for row in self.read(query, parameters)]
+
+    def close(self) -> None:
+        self._driver.close()
+        if self._reader is not self._driver:
+            self._reader.close()
+
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
+        """Turns what the driver raises into a StoreError that says what to do."""
+        try:
+            yield
+        except MissingNodes as error:
+            raise StoreError(str(error)) from None
+        except exceptions.AuthError as error:
+            raise StoreError(
+                f"{self._uri} must know the user and the password, it refuses them: "
+                "check NEO4J_USER and NEO4J_PASSWORD"
+            ) from error
+        except exceptions.Neo4jError as error:
+            raise self._refusal(error) from error
+        except (exceptions.DriverError, OSError) as error:
+            raise StoreError(
+                f"the server at {self._uri} must answer, it does not ({_short(error)}): {self.config.advice}"
+            ) from error
+        except (OverflowError, UnicodeEncodeError, TypeError) as error:
+            raise StoreError(
+                f"a value must fit the database: 64-bit integers, valid text, plain types; {_short(error)}: "
+                "mend it in the source"
+            ) from error
+
+    def _refusal(self, error: exceptions.Neo4jError) -> Exception:
+        code, message = error.code or "", _short(error)
+        if code.endswith(("ConstraintValidationFailed", "ConstraintCreationFailed")):
+            return _Collision(message)
+        if code.endswith(("Security.Forbidden", "Statement.AccessMode")):
+            return StoreError(
+                f"a question may only read, this one would write ({message}): import records instead"
+            )
+        if "No space left" in message or code.endswith("OutOfDisk"):
+            return StoreError(
+                f"the server needs room on its disk, there is none ({message}): free some, repeat"
+            )
+        if code.endswith("TransactionTimedOut"):
+            return StoreError(f"a question must end in time, this one did not ({message}): ask for less")
+        if code.startswith("Neo.ClientError.Statement"):
+            return StoreError(
+                f"a question is written in Cypher, the server says: {message}: mend the question"
+            )
+        return StoreError(f"the server at {self._uri} refuses ({message}): {self.config.advice}")
+
+
+class _Collision(StoreError):
+    """An id that must be unique was there already."""
+
+
+def _count_queries() -> dict[str, str]:
+    found = {label: f"MATCH (n:`{label}`) RETURN count(n) AS n" for label in schema.NODES}
+    for fact in schema.FACTS.values():
+        pattern = f"()-[n:`{fact.name}`]->()" if fact.is_binary else f"(n:`{fact.label}`)"
+        found[fact.name] = f"MATCH {pattern} RETURN count(n) AS n"
+    return found
+
+
+_COUNTS = _count_queries()
+
+
+def _label_of(node_id: str) -> str:
+    try:
+        return schema.node_type_of(node_id).name
+    except KeyError as error:
+        raise StoreError(str(error.args[0])) from None
+
+
+def _fact_over(label: str, properties: Mapping[str, Any], members: Sequence[Sequence[str]]) -> Hyperedge:
+    by_role: dict[str, tuple[str, ...]] = {}
+    for member_type, node_id in sorted(members):
+        role = _MEMBER_TYPES[member_type][1]
+        by_role[role] = (*by_role.get(role, ()), node_id)
+    return fact_of(_BY_LABEL[label].name, properties, by_role)
+
+
+def _plain(value: Any) -> Any:
+    """What the driver gives as values that JSON knows."""
+    if isinstance(value, FoundNode | Relationship):
+        return {name: _plain(part) for name, part in value.items() if name != "digest"}
+    if isinstance(value, FoundPath):
+        return [_plain(node) for node in value.nodes]
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+
+
+def _short(error: Exception) -> str:
+    message = getattr(error, "message", None) or str(error) or type(error).__name__
+    return " ".join(message.split())[:300]
