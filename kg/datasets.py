@@ -9,10 +9,12 @@ from typing import Any
 
 from configs.home import Home
 from configs.loading import load
-from configs.registry import fill
+from configs.registry import fill, import_parts
 from kg.downloads import get
 from kg.records import SourceError
 from kg.sources import Source, sources
+
+import_parts("kg.sources")
 
 DEFAULT = "movielens-100k"
 WORLD = "world"

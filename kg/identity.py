@@ -9,9 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from configs.registry import import_parts
 from kg import schema
 from kg.records import Node
 from kg.sources import sources
+
+import_parts("kg.sources")
 
 SCHEMES = ("eidr", "gracenote", "imdb", "tmdb", "justwatch", "movielens", "ml100k", "freebase")
 """Identifiers that several sources share, the most trusted first; others rank behind, by name."""

@@ -2,7 +2,6 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
 from functools import cache
 
 import pycountry
@@ -173,15 +172,3 @@ def language_name(code: str) -> str | None:
     """The English name of an ISO 639 code, None for a code that is none."""
     found = pycountry.languages.get(alpha_2=code) if len(code) == 2 else pycountry.languages.get(alpha_3=code)
     return found.name if found else None
-
-
-def age_band(age: int) -> str:
-    """A band instead of an age."""
-    bands: Sequence[tuple[int, str]] = (
-        (18, "under 18"),
-        (25, "18-24"),
-        (35, "25-34"),
-        (45, "35-44"),
-        (55, "45-54"),
-    )
-    return next((band for upper, band in bands if age < upper), "55 and over")

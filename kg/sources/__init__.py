@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from configs.registry import Registry, import_parts
+from configs.registry import Registry
 from kg.records import Hyperedge, Node, Reject
 
 
@@ -37,5 +37,3 @@ class Source(ABC):
 
 
 sources: Registry[type[Source]] = Registry("source")
-
-import_parts("kg.sources")

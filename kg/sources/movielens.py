@@ -1,0 +1,161 @@
+"""MovieLens, in the layout of ml-latest-small: movies, links, ratings and tags as CSV."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kg.privacy import user_id
+from kg.records import Hyperedge, Node
+from kg.sources import sources
+from kg.tables import BadValue, Columns, Row, TableSource, find_file, integer, known, missing, number, words
+from kg.titles import take_apart
+from kg.vocabulary import GENRES, genre_node, genres_of, slug
+
+_MOVIES = Columns({"movieId": ("item_id", "movie"), "title": ("name",), "genres": ("genre",)})
+_LINKS = Columns({"movieId": ("item_id", "movie")}, {"imdbId": ("imdb",), "tmdbId": ("tmdb",)})
+_RATINGS = Columns(
+    {"userId": ("user",), "movieId": ("item_id", "movie"), "rating": ("score",), "timestamp": ("time", "ts")}
+)
+_TAGS = Columns(
+    {"userId": ("user",), "movieId": ("item_id", "movie"), "tag": ("keyword",), "timestamp": ("time", "ts")}
+)
+
+
+@dataclass(frozen=True)
+class MovieLensConfig:
+    """Where the files lie."""
+
+    folder: Path
+    """Holds movies.csv, ratings.csv and, if known, links.csv and tags.csv."""
+    top_rating: float = 5.0
+    """Best rating of the scale; ratings are stretched to 0..10."""
+
+
+@sources.register("movielens", MovieLensConfig)
+class MovieLens(TableSource):
+    """Films with their IMDb and TMDB ids, who rated them and with what they were tagged.
+
+    People come as keyed hashes (:func:`kg.privacy.user_id`). The ids of the films are held in memory.
+
+    Source: Harper and Konstan, "The MovieLens Datasets", ACM TiiS 5(4), 2015.
+    """
+
+    name = "movielens"
+    reliability = 0.70
+    config: MovieLensConfig
+
+    def records(self) -> Iterator[Node | Hyperedge]:
+        folder = Path(self.config.folder)
+        films: set[str] = set()
+        yield from self._films(folder, self._links(folder), films)
+        people: set[str] = set()
+        yield from self._ratings(find_file(folder, "ratings.csv"), films, people)
+        if _has(folder, "tags.csv"):
+            yield from self._tags(find_file(folder, "tags.csv"), films, people)
+
+    def _links(self, folder: Path) -> dict[str, tuple[str, ...]]:
+        if not folder.is_dir():
+            raise missing(folder, "movies.csv")
+        if not _has(folder, "links.csv"):
+            self.repair("no links.csv: films without IMDb ids")
+            return {}
+        found = {}
+        for _, row in self.table(find_file(folder, "links.csv"), _LINKS):
+            imdb = f"imdb:tt{row['imdbId'].removeprefix('tt'):0>7}" if row["imdbId"] else None
+            tmdb = f"tmdb:{row['tmdbId'].partition('.')[0]}" if row["tmdbId"] else None
+            found[row["movieId"]] = tuple(pair for pair in (imdb, tmdb) if pair)
+        return found
+
+    def _films(
+        self, folder: Path, links: dict[str, tuple[str, ...]], films: set[str]
+    ) -> Iterator[Node | Hyperedge]:
+        genres: set[str] = set()
+
+        def read(row: Row) -> Iterator[Node | Hyperedge]:
+            if not row["title"]:
+                self.repair("film without a title dropped")
+                return
+            title = take_apart(row["title"])
+            key = f"movielens:{row['movieId']}"
+            ids = (*links.get(row["movieId"], ()), key)
+            yield Node(
+                "Content",
+                f"content:{key}",
+                known(
+                    kind="movie",
+                    title=title.title,
+                    alternate_titles=title.alternates,
+                    release_year=title.year,
+                    ids=ids,
+                    sources=(self.name,),
+                ),
+            )
+            for genre in dict.fromkeys(
+                id for word in words(row["genres"], "genres") for id in genres_of(word)
+            ):
+                if genre not in genres:
+                    genres.add(genre)
+                    if genre.partition(":")[2] not in GENRES:
+                        self.repair("genre that our table does not know kept as it is")
+                    yield genre_node(genre, self.name)
+                yield Hyperedge("BELONGS_TO", {"content": (f"content:{key}",), "genre": (genre,)}, self.name)
+            films.add(row["movieId"])
+
+        path = find_file(folder, "movies.csv")
+        for line, row in self.table(path, _MOVIES):
+            yield from self.tell(path, line, read, row)
+
+    def _ratings(self, path: Path, films: set[str], people: set[str]) -> Iterator[Node | Hyperedge]:
+        stretch = 10 / self.config.top_rating
+
+        def read(row: Row) -> Iterator[Node | Hyperedge]:
+            rating = number(row["rating"], "rating")
+            if rating is None or not 0 <= rating <= self.config.top_rating:
+                remedy = f"a rating lies in 0..{self.config.top_rating:g}: mend it or set top_rating"
+                raise BadValue("rating", row["rating"], remedy)
+            yield from self._event("RATED", row, films, people, {"rating": rating * stretch})
+
+        for line, row in self.table(path, _RATINGS):
+            yield from self.tell(path, line, read, row)
+
+    def _tags(self, path: Path, films: set[str], people: set[str]) -> Iterator[Node | Hyperedge]:
+        keywords: set[str] = set()
+
+        def read(row: Row) -> Iterator[Node | Hyperedge]:
+            key = slug(row["tag"])
+            if not key:
+                self.repair("tag without letters dropped")
+                return
+            if key not in keywords:
+                keywords.add(key)
+                words = " ".join(row["tag"].lower().split())
+                yield Node("Keyword", f"keyword:{key}", {"name": words, "sources": (self.name,)})
+            yield from self._event("TAGGED", row, films, people, {}, keyword=(f"keyword:{key}",))
+
+        for line, row in self.table(path, _TAGS):
+            yield from self.tell(path, line, read, row)
+
+    def _event(
+        self,
+        type: str,
+        row: Row,
+        films: set[str],
+        people: set[str],
+        properties: dict[str, float],
+        **members: tuple[str, ...],
+    ) -> Iterator[Node | Hyperedge]:
+        at = integer(row["timestamp"], "timestamp")
+        if at is None or at < 0:
+            raise BadValue("timestamp", row["timestamp"], "UTC seconds belong here: mend the cell")
+        if row["movieId"] not in films:
+            raise BadValue("movieId", row["movieId"], "no such film in movies.csv: add it or remove the row")
+        person = user_id(self.name, row["userId"])
+        if person not in people:
+            people.add(person)
+            yield Node("User", person, {"sources": (self.name,)})
+        named = {"user": (person,), "content": (f"content:movielens:{row['movieId']}",), **members}
+        yield Hyperedge(type, named, self.name, properties, start_ts=at)
+
+
+def _has(folder: Path, name: str) -> bool:
+    return (folder / name).is_file() or (folder / f"{name}.gz").is_file()
