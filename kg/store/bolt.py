@@ -142,7 +142,7 @@ class BoltStore(GraphStore):
             )
 
     def prepare(self) -> None:
-        """Makes the uniqueness constraints that merging relies on, then the marker, where they are missing."""
+        """Makes the uniqueness constraints that merging relies on, and the marker, where missing."""
         if self._is_prepared:
             return
         there = {row["name"] for row in self.read("SHOW CONSTRAINTS YIELD name")}
@@ -376,6 +376,19 @@ class BoltStore(GraphStore):
                 f"a question is written in Cypher, the server says: {message}: mend the question"
             )
         return StoreError(f"the server at {self._uri} refuses ({message}): {self.config.advice}")
+
+
+def probe(uri: str) -> tuple[bool, str]:
+    """Whether the server at ``uri`` lets NEO4J_USER in with NEO4J_PASSWORD, and what it says."""
+    user, password = os.environ.get("NEO4J_USER") or "neo4j", os.environ.get("NEO4J_PASSWORD", "")
+    try:
+        with neo4j.GraphDatabase.driver(
+            uri, auth=(user, password), connection_timeout=5, telemetry_disabled=True
+        ) as driver:
+            driver.verify_connectivity()
+            return True, driver.get_server_info().agent
+    except (ValueError, exceptions.DriverError, exceptions.Neo4jError) as error:
+        return False, _short(error)
 
 
 class _Collision(StoreError):

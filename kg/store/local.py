@@ -151,7 +151,7 @@ class LocalServer:
         return self
 
     def load_aside(self) -> None:
-        """Starts anew on an empty folder that nobody reads before :meth:`publish`; only for a sole visitor."""
+        """Starts anew on an empty folder that nobody reads before :meth:`publish`; for a sole visitor."""
         with self._lock():
             self._end(self._running)
             self._discard()
@@ -278,7 +278,7 @@ class LocalServer:
 
     def _spawn(self, databases: str, bolt_port: int, http_port: int) -> _State:
         package = _package()
-        java = self.config.java or package / "jre" / "bin" / "java"
+        java = self.config.java or bundled_java()
         arguments = self.folder / "java.args"
         _write_private(arguments, self._arguments(package, databases, bolt_port, http_port))
         try:
@@ -427,6 +427,11 @@ def _process(pid: int, created: float) -> psutil.Process | None:
 
 def _alive(visitors: tuple[_Visitor, ...]) -> tuple[_Visitor, ...]:
     return tuple(visitor for visitor in visitors if _process(visitor.pid, visitor.created) is not None)
+
+
+def bundled_java() -> Path:
+    """The Java that comes with the embedded database."""
+    return _package() / "jre" / "bin" / "java"
 
 
 def _package() -> Path:

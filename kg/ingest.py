@@ -1,0 +1,249 @@
+"""Brings sources into a store: nodes first, so that identity is decided, then facts over these.
+
+Importing the same thing twice changes nothing; an import that was broken off is simply started again."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from kg import schema
+from kg.identity import Resolver, as_row
+from kg.records import Hyperedge, Node
+from kg.sources import Source
+from kg.store.base import GraphStore, WriteReport
+from kg.store.embedded import EmbeddedStore
+
+Record = TypeVar("Record")
+_EVERY_S = 0.2
+_ALL = 2**31 - 1
+
+
+class ImportRefused(ValueError):
+    """Sources of which too many rows cannot be read."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an import has come."""
+
+    stage: str
+    """``reading``, ``nodes``, ``facts`` or ``loading``."""
+    done: int
+    total: int | None
+    """None where it is not known how many rows there are."""
+    rows_per_s: float
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What an import did."""
+
+    nodes: int
+    """Nodes that the sources told, after identity was decided."""
+    hyperedges: int
+    """Facts that the sources told, each once."""
+    written: int
+    unchanged: int
+    rows: int
+    rejects: int
+    repairs: dict[str, int]
+    """What was mended, and how often."""
+    merges: int
+    """Records that turned out to be another node."""
+    counts: dict[str, int]
+    """What the store holds now, by type."""
+    seconds: float
+
+
+def ingest(
+    sources: Sequence[Source],
+    store: GraphStore,
+    folder: Path,
+    max_reject_share: float = 0.01,
+    progress: Callable[[Progress], None] | None = None,
+) -> IngestReport:
+    """Imports what the sources tell.
+
+    Facts stream; nodes are held. Of facts told twice (same members, source and start) the first stays.
+
+    Args:
+        sources: read twice, in this order.
+        store: where it goes.
+        folder: takes ``rejects.jsonl`` (of this import) and ``identity.jsonl`` (of all imports).
+        max_reject_share: 0 to 1; more rows than this that cannot be read refuse the import.
+        progress: called a few times a second.
+
+    Raises:
+        ImportRefused: too many rows cannot be read; nothing is written then.
+        SourceError: a source cannot be read at all.
+        StoreError: the store cannot take it.
+    """
+    began = time.perf_counter()
+    folder.mkdir(parents=True, exist_ok=True)
+    told = _Told(sources, _Meter(progress))
+    resolver = told.resolve(store)
+    rows, rejects = sum(source.rows for source in sources), sum(len(source.rejects) for source in sources)
+    _write_rejects(folder / "rejects.jsonl", sources)
+    if rejects > max_reject_share * max(rows, rejects):
+        raise ImportRefused(
+            f"at most {max_reject_share:.1%} of the rows may be unreadable, {rejects} of {rows} are: "
+            f"see {folder / 'rejects.jsonl'}, mend the source or allow a larger share"
+        )
+    _append_merges(folder / "identity.jsonl", resolver)
+    report = _write(store, told, resolver)
+    return IngestReport(
+        nodes=told.node_count,
+        hyperedges=told.fact_count,
+        written=report.nodes_written + report.hyperedges_written,
+        unchanged=report.unchanged,
+        rows=rows,
+        rejects=rejects,
+        repairs=dict(sorted(told.repairs().items())),
+        merges=len(resolver.log),
+        counts=store.count(),
+        seconds=time.perf_counter() - began,
+    )
+
+
+class _Told:
+    """What the sources tell, first read for its nodes, then for its facts."""
+
+    def __init__(self, sources: Sequence[Source], meter: "_Meter") -> None:
+        self._sources, self._meter = sources, meter
+        self._ours: Counter[str] = Counter()
+        self.node_count = self.fact_count = 0
+        self._raw_facts = 0
+
+    def resolve(self, store: GraphStore) -> Resolver:
+        """First reading: who is who, the nodes that stand in the store among them."""
+        resolver = Resolver(node for type in schema.NODES for node in store.nodes(type))
+        for source in self._sources:
+            for record in self._meter.over("reading", source.read()):
+                if isinstance(record, Node):
+                    resolver.add(record, source.reliability)
+                else:
+                    self._raw_facts += 1
+        resolver.finish()
+        return resolver
+
+    def nodes(self, resolver: Resolver) -> Iterator[Node]:
+        """The nodes, each once."""
+        self.node_count = 0
+        for node in self._meter.over("nodes", resolver.nodes()):
+            self.node_count += 1
+            yield node
+
+    def facts(self, resolver: Resolver) -> Iterator[Hyperedge]:
+        """Second reading: the facts, over the ids of the nodes that stand, each once."""
+        self._ours, self.fact_count = Counter(), 0
+        seen: set[bytes] = set()  # 12 bytes a fact
+        raw = (fact for source in self._sources for fact in source.read() if isinstance(fact, Hyperedge))
+        for fact in self._meter.over("facts", raw, self._raw_facts):
+            kept = _over_standing_nodes(fact, resolver)
+            if kept is None:
+                self._ours["facts of a node with itself left out"] += 1
+                continue
+            digest = bytes.fromhex(kept.id.rpartition(":")[2])
+            if digest in seen:
+                self._ours["facts told twice, the first kept"] += 1
+                continue
+            seen.add(digest)
+            self.fact_count += 1
+            yield kept
+
+    def loading(self) -> Callable[[int, int], None]:
+        """Takes the progress of a first load."""
+        return self._meter.stage("loading")
+
+    def repairs(self) -> Counter[str]:
+        """What the sources and this import mended."""
+        total = Counter(self._ours)
+        for source in self._sources:
+            total.update(source.repairs)
+        return total
+
+
+def _over_standing_nodes(fact: Hyperedge, resolver: Resolver) -> Hyperedge | None:
+    """The fact with its members' ids replaced; None where two of its roles fell together on one node."""
+    members = {
+        role: tuple(dict.fromkeys(resolver.canonical(node_id) for node_id in ids))
+        for role, ids in fact.members.items()
+    }
+    if members == fact.members:
+        return fact
+    named = [node_id for ids in members.values() for node_id in ids]
+    return None if len(set(named)) < len(named) else replace(fact, members=members)
+
+
+def _write(store: GraphStore, told: _Told, resolver: Resolver) -> WriteReport:
+    if isinstance(store, EmbeddedStore) and store.is_fresh():
+        return store.first_load(told.nodes(resolver), told.facts(resolver), told.loading())
+    nodes = store.write(told.nodes(resolver))
+    facts = store.write(told.facts(resolver))
+    moved = _move_merged(store, resolver)
+    return WriteReport(
+        nodes.nodes_written,
+        facts.hyperedges_written + moved,
+        nodes.unchanged + facts.unchanged,
+    )
+
+
+def _move_merged(store: GraphStore, resolver: Resolver) -> int:
+    """Facts of stored nodes that turned out to be another node move there; the nodes go."""
+    moved = 0
+    for merge in resolver.log:
+        if not merge.was_stored:
+            continue
+        facts = {found.fact.id: found.fact for found in store.neighbours(merge.merged, limit=_ALL)}
+        kept = [_over_standing_nodes(fact, resolver) for fact in facts.values()]
+        moved += store.write(fact for fact in kept if fact is not None).hyperedges_written
+        store.erase(merge.merged)
+    return moved
+
+
+def _write_rejects(path: Path, sources: Sequence[Source]) -> None:
+    rows = [{"source": source.name, **asdict(reject)} for source in sources for reject in source.rejects]
+    aside = path.with_suffix(".new")
+    aside.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    aside.replace(path)
+
+
+def _append_merges(path: Path, resolver: Resolver) -> None:
+    """Adds to the log what it does not hold yet; an import that is repeated says nothing new."""
+    known = set(path.read_text(encoding="utf-8").splitlines()) if path.exists() else set()
+    lines = [json.dumps(as_row(merge), ensure_ascii=False) for merge in resolver.log]
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines if line not in known)
+
+
+class _Meter:
+    """Tells how far a stage has come, a few times a second."""
+
+    def __init__(self, tell: Callable[[Progress], None] | None) -> None:
+        self._tell = tell
+
+    def stage(self, name: str) -> Callable[[int, int | None], None]:
+        """A function that takes rows done and rows in all; says so now and then, and at the end."""
+        began = last = time.perf_counter()
+
+        def step(done: int, total: int | None) -> None:
+            nonlocal last
+            now = time.perf_counter()
+            if self._tell is not None and (now - last > _EVERY_S or done == total):
+                last = now
+                self._tell(Progress(name, done, total, done / max(now - began, 1e-9)))
+
+        return step
+
+    def over(self, name: str, records: Iterator[Record], total: int | None = None) -> Iterator[Record]:
+        """The same records, counted on their way."""
+        step, done = self.stage(name), 0
+        for done, record in enumerate(records, 1):
+            yield record
+            if done % 256 == 0:
+                step(done, total)
+        step(done, done)
