@@ -13,12 +13,15 @@ from configs.registry import fill, import_parts
 from kg.downloads import get
 from kg.records import SourceError
 from kg.sources import Source, sources
+from kg.vocabulary import slug
 
 import_parts("kg.sources")
 
 DEFAULT = "movielens-100k"
 WORLD = "world"
 STREAMING = "streaming"
+_DEFAULT_STEM = "ml-100k"
+_ATOMIC = "recbole"
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,10 @@ def graph_name(data: str | Path | None) -> str:
             "a file" if folder.exists() else "neither a name nor a folder",
             "give one of these names or an existing folder",
         )
-    return DEFAULT if _atomic_stem(folder) else STREAMING
+    stem = _atomic_stem(folder)
+    if stem is None:
+        return STREAMING
+    return DEFAULT if stem == _DEFAULT_STEM else slug(stem)
 
 
 def open_dataset(data: str | Path | None, home: Home) -> Dataset:
@@ -76,7 +82,9 @@ def open_dataset(data: str | Path | None, home: Home) -> Dataset:
     if name != WORLD:
         given = data is not None and str(data) not in ("", DEFAULT)
         folder = Path(str(data)).resolve() if given else get(name, home)
-    return build(load(f"graph/{name}.yaml"), folder)
+    is_named = name in (DEFAULT, WORLD, STREAMING)
+    settings = load(f"graph/{name if is_named else _ATOMIC}.yaml")
+    return build({**settings, "name": name}, folder)
 
 
 def build(settings: Mapping[str, Any], folder: Path | None) -> Dataset:

@@ -84,15 +84,30 @@ class TableSource(Source):
                 seen.add(key)
             yield lines.number, {name: cells[place].strip() if place >= 0 else "" for name, place in places}
 
+    def read(self) -> Iterator[Node | Hyperedge]:
+        self._told: set[str] = set()  # ids of nodes told already
+        self._fresh: list[str] = []  # those of them that the row at hand told
+        yield from super().read()
+
     def tell(self, path: Path, line: int, read: Callable[[Row], Records], row: Row) -> list[Node | Hyperedge]:
         """What ``read`` makes of a row; nothing, and a reject, where it cannot."""
+        self._fresh.clear()
         try:
             return list(read(row))
         except BadValue as error:
             self.reject(path, line, error.column, error.value, error.remedy)
         except RecordError as error:
             self.reject(path, line, "", "", str(error))
+        self._told.difference_update(self._fresh)
         return []
+
+    def is_new(self, node_id: str) -> bool:
+        """True the first time that a row tells of a node; its memory is an id a node, not a row."""
+        if node_id in self._told:
+            return False
+        self._told.add(node_id)
+        self._fresh.append(node_id)
+        return True
 
     def reject(self, path: Path, line: int, column: str, value: str, remedy: str) -> None:
         """Notes a row that could not be read."""

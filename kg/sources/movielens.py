@@ -48,10 +48,9 @@ class MovieLens(TableSource):
         folder = Path(self.config.folder)
         films: set[str] = set()
         yield from self._films(folder, self._links(folder), films)
-        people: set[str] = set()
-        yield from self._ratings(find_file(folder, "ratings.csv"), films, people)
+        yield from self._ratings(find_file(folder, "ratings.csv"), films)
         if _has(folder, "tags.csv"):
-            yield from self._tags(find_file(folder, "tags.csv"), films, people)
+            yield from self._tags(find_file(folder, "tags.csv"), films)
 
     def _links(self, folder: Path) -> dict[str, tuple[str, ...]]:
         if not folder.is_dir():
@@ -69,8 +68,6 @@ class MovieLens(TableSource):
     def _films(
         self, folder: Path, links: dict[str, tuple[str, ...]], films: set[str]
     ) -> Iterator[Node | Hyperedge]:
-        genres: set[str] = set()
-
         def read(row: Row) -> Iterator[Node | Hyperedge]:
             if not row["title"]:
                 self.repair("film without a title dropped")
@@ -93,8 +90,7 @@ class MovieLens(TableSource):
             for genre in dict.fromkeys(
                 id for word in words(row["genres"], "genres") for id in genres_of(word)
             ):
-                if genre not in genres:
-                    genres.add(genre)
+                if self.is_new(genre):
                     if genre.partition(":")[2] not in GENRES:
                         self.repair("genre that our table does not know kept as it is")
                     yield genre_node(genre, self.name)
@@ -105,7 +101,7 @@ class MovieLens(TableSource):
         for line, row in self.table(path, _MOVIES):
             yield from self.tell(path, line, read, row)
 
-    def _ratings(self, path: Path, films: set[str], people: set[str]) -> Iterator[Node | Hyperedge]:
+    def _ratings(self, path: Path, films: set[str]) -> Iterator[Node | Hyperedge]:
         stretch = 10 / self.config.top_rating
 
         def read(row: Row) -> Iterator[Node | Hyperedge]:
@@ -113,24 +109,21 @@ class MovieLens(TableSource):
             if rating is None or not 0 <= rating <= self.config.top_rating:
                 remedy = f"a rating lies in 0..{self.config.top_rating:g}: mend it or set top_rating"
                 raise BadValue("rating", row["rating"], remedy)
-            yield from self._event("RATED", row, films, people, {"rating": rating * stretch})
+            yield from self._event("RATED", row, films, {"rating": rating * stretch})
 
         for line, row in self.table(path, _RATINGS):
             yield from self.tell(path, line, read, row)
 
-    def _tags(self, path: Path, films: set[str], people: set[str]) -> Iterator[Node | Hyperedge]:
-        keywords: set[str] = set()
-
+    def _tags(self, path: Path, films: set[str]) -> Iterator[Node | Hyperedge]:
         def read(row: Row) -> Iterator[Node | Hyperedge]:
             key = slug(row["tag"])
             if not key:
                 self.repair("tag without letters dropped")
                 return
-            if key not in keywords:
-                keywords.add(key)
+            if self.is_new(f"keyword:{key}"):
                 words = " ".join(row["tag"].lower().split())
                 yield Node("Keyword", f"keyword:{key}", {"name": words, "sources": (self.name,)})
-            yield from self._event("TAGGED", row, films, people, {}, keyword=(f"keyword:{key}",))
+            yield from self._event("TAGGED", row, films, {}, keyword=(f"keyword:{key}",))
 
         for line, row in self.table(path, _TAGS):
             yield from self.tell(path, line, read, row)
@@ -140,7 +133,6 @@ class MovieLens(TableSource):
         type: str,
         row: Row,
         films: set[str],
-        people: set[str],
         properties: dict[str, float],
         **members: tuple[str, ...],
     ) -> Iterator[Node | Hyperedge]:
@@ -150,8 +142,7 @@ class MovieLens(TableSource):
         if row["movieId"] not in films:
             raise BadValue("movieId", row["movieId"], "no such film in movies.csv: add it or remove the row")
         person = user_id(self.name, row["userId"])
-        if person not in people:
-            people.add(person)
+        if self.is_new(person):
             yield Node("User", person, {"sources": (self.name,)})
         named = {"user": (person,), "content": (f"content:movielens:{row['movieId']}",), **members}
         yield Hyperedge(type, named, self.name, properties, start_ts=at)
