@@ -66,7 +66,8 @@ class FeedbackEvent:
             raise ValueError(f"a {self.event} carries no value, got {self.value!r}: leave it out")
         if allowed and (self.value is None or not allowed[0] <= self.value <= allowed[1]):
             raise ValueError(
-                f"a {self.event} carries a value in {allowed[0]:g}..{allowed[1]:g}, got {self.value!r}: send one"
+                f"a {self.event} carries a value in {allowed[0]:g}..{allowed[1]:g}, "
+                f"got {self.value!r}: send one"
             )
 
 
@@ -96,8 +97,8 @@ def hashed_user(user_id: str) -> str:
 def opinions(events: list[FeedbackEvent], positive_rating: float) -> list[Opinion]:
     """One opinion a content, in the order of first mention; the latest explicit one counts.
 
-    A rating, like, dislike or dismissal is explicit. Having watched more than :data:`WATCHED_SHARE` counts as a like
-    only where nothing explicit was said. A watchlist entry is no opinion.
+    A rating, like, dislike or dismissal is explicit. Having watched more than :data:`WATCHED_SHARE` counts as
+    a like only where nothing explicit was said. A watchlist entry is no opinion.
     """
     said: dict[str, bool | None] = {}
     explicit: set[str] = set()
@@ -148,7 +149,8 @@ class FeedbackLog:
             connection = self._connection(make=True)
             with connection:  # one transaction, committed or rolled back
                 written = connection.execute(
-                    "INSERT INTO feedback (key, user_id, content_id, event, value, ts) VALUES (?, ?, ?, ?, ?, ?) "
+                    "INSERT INTO feedback (key, user_id, content_id, event, value, ts) "
+                    "VALUES (?, ?, ?, ?, ?, ?) "
                     "ON CONFLICT (key) DO NOTHING",
                     row,
                 ).rowcount

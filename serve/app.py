@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from configs.home import Home
-from serve.body_limit import BodyLimit
+from serve.body_limit import LIMIT_BYTES, BodyLimit, too_large
 from serve.desk import Desk
 from serve.endpoints import Endpoint
 from serve.gateway import Gateway, GatewayConfig
@@ -35,7 +35,7 @@ class PortTaken(OSError):
 
 
 def build_app(home: Home, graph: str, version: str | None = None) -> FastAPI:
-    """An application with a route for every registered endpoint; it starts without a model and says so on /ready."""
+    """An application with a route for every registered endpoint; without a model /ready says so."""
     desk = Desk(Gateway(home, GatewayConfig(graph, version)))
     app = FastAPI(
         title="Media Gateway",
@@ -69,9 +69,9 @@ def build_app(home: Home, graph: str, version: str | None = None) -> FastAPI:
 def _route(desk: Desk, endpoint: Endpoint) -> Callable[..., Response]:
     """A function with the signature that FastAPI reads: a body for POST, path and query for GET."""
 
-    def handle(**values: Any) -> Response:
-        request = values["request"] if endpoint.method == "POST" else endpoint.Request(**values)
+    def handle(raw: Request, **values: Any) -> Response:
         try:
+            request = values["request"] if endpoint.method == "POST" else _from_query(endpoint, raw, values)
             reply, status = desk.answer(endpoint.name, request)
         except Problem as problem:
             return problem_response(problem)
@@ -96,9 +96,23 @@ def _route(desk: Desk, endpoint: Endpoint) -> Callable[..., Response]:
             _parameter(name, *_placed(name, field, endpoint.path))
             for name, field in endpoint.Request.model_fields.items()
         ]
+    parameters.insert(0, _parameter("raw", Request, inspect.Parameter.empty))
     handle.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     handle.__doc__ = inspect.getdoc(type(endpoint))
     return handle
+
+
+def _from_query(endpoint: Endpoint, raw: Request, values: dict[str, Any]) -> Any:
+    """The request of a GET route; a name in the query that is no field is refused, as in a body."""
+    strange = [
+        {"type": "extra_forbidden", "loc": (name,), "msg": "", "input": value}
+        for name, value in raw.query_params.items()
+        if name not in endpoint.Request.model_fields
+    ]
+    if strange:
+        _count(raw, 422)
+        raise refused(strange)
+    return endpoint.Request(**values)
 
 
 def _placed(name: str, field: FieldInfo, path: str) -> tuple[Any, Any]:
@@ -127,9 +141,11 @@ def _refused(request: Request, error: Exception) -> Response:
 
 def _no_route(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    routes = sorted(
-        {f"{'/'.join(sorted(route.methods - {'HEAD'}))} {route.path}" for route in request.app.routes}
-    )
+    if status == 413:
+        _count(request, status)
+        return problem_response(too_large(f"more than {LIMIT_BYTES} bytes"))
+    desk: Desk = request.app.state.desk
+    routes = [f"{desk[name].method} {desk[name].path}" for name in desk]
     came = f"{request.method} {request.url.path[:100]}"
     kind = {404: "no-route", 405: "wrong-method"}.get(status, "refused")
     _count(request, status)
@@ -293,7 +309,8 @@ def check_address(host: str, port: int) -> None:
     """Raises where the host is not this machine, or somebody listens there already."""
     if host not in LOOPBACK:
         raise ValueError(
-            f"host must be this machine ({', '.join(LOOPBACK)}) while endpoints ask nobody who they are, got {host!r}: "
+            f"host must be this machine ({', '.join(LOOPBACK)}) while endpoints ask nobody who they are, "
+            f"got {host!r}: "
             "put a proxy that checks identity before it"
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -1,5 +1,6 @@
 """Refuses a body that is too large before anything reads it into memory."""
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.problems import MEDIA_TYPE, Problem
@@ -7,8 +8,11 @@ from serve.problems import MEDIA_TYPE, Problem
 LIMIT_BYTES = 65_536
 
 
-class _TooLarge(Exception):
-    """More came than was announced, or than is allowed."""
+class _TooLarge(HTTPException):
+    """More came than was announced: FastAPI lets an HTTPException out of its reading of the body."""
+
+    def __init__(self) -> None:
+        super().__init__(413)
 
 
 class BodyLimit:
@@ -25,7 +29,7 @@ class BodyLimit:
         if announced.isdigit() and int(announced) > LIMIT_BYTES:
             await _refuse(send, f"{int(announced)} bytes")
             return
-        came, has_started = 0, False
+        came = 0
 
         async def count() -> Message:
             nonlocal came
@@ -35,27 +39,21 @@ class BodyLimit:
                 raise _TooLarge
             return message
 
-        async def watch(message: Message) -> None:
-            nonlocal has_started
-            has_started = True
-            await send(message)
-
-        try:
-            await self._app(scope, count, watch)
-        except _TooLarge:
-            if not has_started:
-                await _refuse(send, f"more than {LIMIT_BYTES} bytes")
+        await self._app(scope, count, send)
 
 
-async def _refuse(send: Send, came: str) -> None:
-    problem = Problem(
+def too_large(came: str) -> Problem:
+    """What is said of a body above the limit."""
+    return Problem(
         413,
         "body-too-large",
         f"a body has at most {LIMIT_BYTES} bytes, {came} came: send less, such as a shorter `exclude`",
     )
-    body = problem.reply().model_dump_json().encode()
+
+
+async def _refuse(send: Send, came: str) -> None:
+    body = too_large(came).reply().model_dump_json().encode()
     headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
-    await send(
-        {"type": "http.response.start", "status": 413, "headers": [*headers, (b"connection", b"close")]}
-    )
+    headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
     await send({"type": "http.response.body", "body": body})

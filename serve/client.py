@@ -87,7 +87,7 @@ class Answers(ABC):
         return self.ask("metrics", {}).text
 
     def bare_ranking(self, version: str, user_id: str, n: int) -> list[str]:
-        """Content ids in the order of the model alone, without filters, feedback or diversity: what a gate compares.
+        """Content ids as the model alone orders them, no filter, feedback or diversity: what a gate compares.
 
         Raises:
             ValueError: another version answers here.
@@ -102,10 +102,12 @@ class Answers(ABC):
         )
         if reply.model_version != version:
             raise ValueError(
-                f"{version} must answer, {reply.model_version} did: open LocalClient(home, graph, {version!r})"
+                f"{version} must answer, {reply.model_version} did: "
+                f"open LocalClient(home, graph, {version!r})"
             )
         return [content.content_id for content in reply.contents]
 
+    @abstractmethod
     def close(self) -> None:
         """Lets go of what this client holds."""
 
@@ -174,7 +176,7 @@ class Client(Answers):
 
 
 def connect(url: str | None = None, graph: str | None = None) -> Answers:
-    """The client that the environment asks for: ``MG_URL`` over HTTP, else ``MG_GRAPH`` under ``MG_HOME`` in process."""
+    """The client that the environment asks for: ``MG_URL`` over HTTP, else ``MG_GRAPH`` in this process."""
     url = url or os.environ.get("MG_URL")
     if url:
         return Client(url)

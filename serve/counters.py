@@ -6,7 +6,7 @@ BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 
 
 
 class Counters:
-    """Requests, errors and latencies by route, in a registry of their own, so that two apps in a process do not meet."""
+    """Requests, errors and latencies by route, each app with its own registry."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()

@@ -1,6 +1,6 @@
 """What all endpoints of one process share: the version that answers, the log of feedback, the counters.
 
-The version is one immutable snapshot; when the alias names another, that one is loaded aside and swapped in."""
+The version is one immutable snapshot; when the alias names another, that is loaded aside and swapped in."""
 
 import logging
 import threading
@@ -83,7 +83,7 @@ class Gateway:
 
     @property
     def current(self) -> Snapshot | None:
-        """The version that answers now; looks at the alias at most once a second and never waits for a load."""
+        """The version that answers now; looks at the alias once a second, never waits for a load."""
         self._look()
         return self._current
 
@@ -101,7 +101,7 @@ class Gateway:
     def available(
         self, snapshot: Snapshot, region: str, subscriptions: tuple[str, ...] | None, at: int
     ) -> np.ndarray:
-        """(i,) bool, what can be watched; kept for the hour that ``at`` lies in, so it is exact to the hour."""
+        """(i,) bool, what can be watched; kept for the hour that ``at`` lies in: exact to the hour."""
         at -= at % _HOUR_S
         key = (snapshot.graph.hash, region, subscriptions, at)
         mask = self._masks.get(key)
@@ -159,7 +159,8 @@ class Gateway:
             raise Problem(
                 503,
                 "not-ready",
-                f"graph {self.config.graph!r} must have a version behind the alias {self.config.alias!r}, there is none: "
+                f"graph {self.config.graph!r} must have a version behind the alias {self.config.alias!r}, "
+                "there is none: "
                 "train and promote one (`mg demo`, or `mg run` and `mg promote`), no restart is needed",
             )
         return version

@@ -76,7 +76,8 @@ def region_code(snapshot: Snapshot, region: str | None) -> str | None:
         raise Problem(
             422,
             "unknown-region",
-            f"region must be one of the {len(known)} countries of graph {snapshot.graph.name!r}, got {shown(region)}: "
+            f"region must be one of the {len(known)} countries of graph {snapshot.graph.name!r}, "
+            f"got {shown(region)}: "
             f"use one of {_some(known, code)} (all stand in GET /v1/catalogue), or leave it out",
         )
     return code

@@ -70,6 +70,12 @@ class Problem(Exception):
 
 def refused(errors: Sequence[Mapping[str, Any]]) -> Problem:
     """The problem behind what pydantic found wrong with a request."""
+    if any(isinstance(error.get("input"), bytes) for error in errors):
+        return Problem(
+            400,
+            "no-json",
+            "a body is JSON and says so, this one does not: send Content-Type: application/json",
+        )
     if any(error["type"] == "json_invalid" for error in errors):
         why = errors[0].get("ctx", {}).get("error", "it is cut off or no JSON")
         return Problem(
@@ -86,7 +92,7 @@ def _wrong_field(error: Mapping[str, Any]) -> WrongField:
         return WrongField(field=place or "body", must="is required", came="nothing")
     if error["type"] == "extra_forbidden":
         return WrongField(field=place, must="is no field of this request", came=shown(error["input"]))
-    must = str(error["msg"]).removeprefix("Value error, ")
+    must = str(error["msg"]).removeprefix("Value error, ").replace("Input should", "must")
     return WrongField(field=place or "body", must=must[:1].lower() + must[1:], came=shown(error["input"]))
 
 

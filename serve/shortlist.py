@@ -105,10 +105,14 @@ def shortlist(scores: np.ndarray, genres: sp.csr_array, limits: Limits) -> Short
     """
     wanted = max(POOL, limits.n) if limits.diversity > 0 else limits.n
     steps: list[Step] = []
-    rows = _best(scores, wanted, limits.allowed)
-    if limits.available is not None:
+    if limits.available is None:
+        rows = _best(scores, wanted, limits.allowed)
+    else:
+        rows = _best(scores, 3 * wanted, limits.allowed)
         steps.append(drop_unavailable(rows, scores[rows], limits.available))
-        rows = _best(scores, wanted, limits.allowed & limits.available)  # filled up again
+        rows = steps[-1].rows[:wanted]
+        if len(rows) < wanted:  # what can be watched may stand further down
+            rows = _best(scores, wanted, limits.allowed & limits.available)
     if limits.diversity > 0:
         steps.append(diversify(rows, scores[rows], genres, limits.n, relevance=1 - limits.diversity))
         rows = steps[-1].rows

@@ -1,7 +1,7 @@
 """One version and its graph, opened for answering: everything a request reads, none of it ever changed.
 
-What the hot path needs of the graph is unfolded once into NumPy arrays and Python lists; Arrow is read for the few
-contents that a reply names."""
+What the hot path needs of the graph is unfolded once into NumPy arrays and Python lists; Arrow is read for
+the few contents that a reply names."""
 
 import unicodedata
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from configs.home import Home
+from configs.registry import import_parts
 from kg import schema
 from kg.arrays import GraphArrays
 from kg.availability import AvailabilityIndex
@@ -97,7 +98,7 @@ class Snapshot:
         return order[first[content_row] : first[content_row + 1]]
 
     def members_of(self, type: str, role: str, content_row: int) -> np.ndarray:
-        """Rows of the nodes that play ``role`` in the facts of a content, one a fact; for roles with one member."""
+        """Rows of the nodes that play ``role`` in the facts of a content, one a fact."""
         facts = self.facts_of(type, content_row)
         if not len(facts):
             return facts
@@ -167,6 +168,7 @@ def open_snapshot(home: Home, store: ModelStore, version: ModelVersion) -> Snaps
     """
     graph = GraphArrays.open(home.arrays(version.graph) / version.graph_hash)
     training = version.training()
+    import_parts("models")
     model = store.restore(version, graph)
     return Snapshot(
         graph=graph,
@@ -189,7 +191,7 @@ def open_snapshot(home: Home, store: ModelStore, version: ModelVersion) -> Snaps
 
 
 def warm_up(snapshot: Snapshot) -> None:
-    """Builds what is built at first use (indices by id, by content, by title), so that no request waits for it."""
+    """Builds what is built at first use (indices by id, content, title), so that no request waits for it."""
     snapshot.graph.row_of("user:"), snapshot.graph.row_of("content:"), snapshot.graph.row_of("region:")
     snapshot.graph.row_of("platform:")
     _ = snapshot.folded_titles, snapshot.user_ids, snapshot.regions, snapshot.ratings

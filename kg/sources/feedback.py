@@ -1,6 +1,7 @@
 """What people told the endpoints, as facts: the log of feedback is a source like any other.
 
-A rating, like or dislike becomes RATED, a dismissal DISMISSED, a watchlist entry WATCHLISTED, a viewing VIEWED."""
+A rating, like or dislike becomes RATED, a dismissal DISMISSED, a watchlist entry WATCHLISTED, having watched
+VIEWED."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -77,6 +77,7 @@ def content_row(snapshot: Snapshot, content_id: str) -> int:
             404,
             "unknown-content",
             f"an id must name a content of graph {snapshot.graph.name!r}, such as "
-            f"{snapshot.content_ids[0]!r}; got {content_id[:ID_LENGTH]!r}: search for the title with GET /v1/contents",
+            f"{snapshot.content_ids[0]!r}; got {content_id[:ID_LENGTH]!r}: "
+            "search for the title with GET /v1/contents",
         )
     return row

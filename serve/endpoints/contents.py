@@ -33,7 +33,7 @@ class ContentsReply(Reply):
 
 @endpoints.register("contents")
 class Contents(Endpoint):
-    """Compares lower-case words without accents; a title that begins with the words stands first, then popularity."""
+    """Compares lower-case words without accents; what begins with them stands first, then what most liked."""
 
     name = "contents"
     method = "GET"

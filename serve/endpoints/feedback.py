@@ -4,7 +4,7 @@ import time
 import uuid
 from typing import Any
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from kg.feedback import RANGES, Event, FeedbackError, FeedbackEvent, KeyTaken, hashed_user
 from serve.endpoints import ID_LENGTH, Endpoint, Reply, Request, content_row, endpoints
@@ -24,7 +24,10 @@ class FeedbackRequest(Request):
     content_id: str = Field(min_length=1, max_length=ID_LENGTH)
     event: Event
     value: float | None = Field(
-        None, allow_inf_nan=False, description="rating: 0 to 10; watched: progress 0 to 1; none for the rest"
+        None,
+        validate_default=True,
+        allow_inf_nan=False,
+        description="rating: 0 to 10; watched: progress 0 to 1; none for the rest",
     )
     ts: int | None = Field(
         None, ge=0, le=_LATEST_S, description="UTC seconds when it happened; now where left out"
@@ -42,14 +45,16 @@ class FeedbackRequest(Request):
             )
         return ts
 
-    @model_validator(mode="after")
-    def _value_fits(self) -> "FeedbackRequest":
-        allowed = RANGES.get(self.event)
-        if allowed is None and self.value is not None:
-            raise ValueError(f"value must be left out for the event {self.event!r}")
-        if allowed and (self.value is None or not allowed[0] <= self.value <= allowed[1]):
-            raise ValueError(f"value of a {self.event} lies in {allowed[0]:g}..{allowed[1]:g}")
-        return self
+    @field_validator("value")
+    @classmethod
+    def _fits(cls, value: float | None, info: ValidationInfo) -> float | None:
+        event = info.data.get("event")  # absent where it was refused itself
+        allowed = RANGES.get(event)
+        if event is not None and allowed is None and value is not None:
+            raise ValueError(f"must be left out for the event {event!r}")
+        if allowed and (value is None or not allowed[0] <= value <= allowed[1]):
+            raise ValueError(f"must lie in {allowed[0]:g}..{allowed[1]:g} for the event {event!r}")
+        return value
 
 
 class FeedbackReply(Reply):

@@ -18,6 +18,7 @@ from serve.snapshot import Snapshot, folded
 
 _TEXT = Annotated[str, Field(min_length=1, max_length=ID_LENGTH)]
 _SHOWN_MOVES = 10
+_REASONS = 2  # causes, and connections, that a title is told with
 
 
 class Filters(Request):
@@ -45,8 +46,8 @@ class Context(Request):
 class RecommendationsRequest(Request):
     """One person's evening.
 
-    With ``filters.include_rated``, ``filters.include_unavailable`` and ``diversity`` 0 the reply is the bare ranking of
-    the model as it was measured offline: neither feedback nor the fallback for strangers enters.
+    With ``filters.include_rated``, ``filters.include_unavailable`` and ``diversity`` 0 the reply is the bare
+    ranking of the model as it was measured offline: neither feedback nor the fallback for strangers enters.
     """
 
     user_id: _TEXT = Field(description="anybody: somebody unknown is shown what is popular")
@@ -137,7 +138,7 @@ class RecommendationsReply(Reply):
 class Recommendations(Endpoint):
     """Scores, filters, diversifies, and says where and why.
 
-    Live history is what training saw plus what the log of feedback says since, so an event changes the next answer.
+    Live history is what training saw and what the log of feedback says since: an event changes the answer.
     """
 
     name = "recommendations"
@@ -293,7 +294,7 @@ def _why(snapshot: Snapshot, who: Person, row: int, cold_start: bool) -> Why:
     if cold_start:
         liked = int(snapshot.popularity[row])
         return Why(because=[f"{liked:,} people liked it"] if liked else [], connections=[])
-    told = explain(snapshot.model, who.users, row, snapshot.paths)
+    told = explain(snapshot.model, who.users, row, snapshot.paths, _REASONS)
     return Why(
         because=[
             cause.text if cause.share is not None else f"it {cause.text}, which you liked"
@@ -371,7 +372,8 @@ def _note(
     said = []
     if cold_start and who.has_history:
         said.append(
-            f"{snapshot.version.ref} cannot score somebody it was not trained on, so feedback only hides here."
+            f"{snapshot.version.ref} cannot score somebody it was not trained on, "
+            "so feedback only hides here."
         )
     elif cold_start:
         said.append("Nothing liked is known of this person yet: rate or like a few titles.")
