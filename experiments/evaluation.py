@@ -32,7 +32,7 @@ class EvaluationConfig:
     cold_positives: int = 10
     """Users with fewer positives in training are reported as cold."""
     head_share: float = 0.5
-    """The most liked contents that hold this share of all training positives are the head, others the tail."""
+    """The most liked contents that hold this share of training positives are the head, others the tail."""
     block_bytes: int = 64 * 2**20
     """Memory for the scores of one block of users."""
     seed: int = 0
