@@ -9,7 +9,7 @@ import numpy as np
 from kg.arrays import GraphArrays
 from models.interface import Recommender, Users
 from models.paths import GraphPaths, Path
-from models.phrases import listed
+from models.phrases import listed, quoted
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Explanation:
     @property
     def sentences(self) -> tuple[str, ...]:
         """Because first, then one sentence a connection."""
-        liked = [f"*{cause.title}*" for cause in self.because if cause.share is not None]
+        liked = [quoted(cause.title) for cause in self.because if cause.share is not None]
         read = [f"because it {cause.text}, which you liked" for cause in self.because if cause.share is None]
         first = [f"because you liked {listed(liked)}"] if liked else []
         return (*first, *read, *(connection.text for connection in self.connections))
@@ -95,7 +95,7 @@ def without(users: Users, contents: np.ndarray) -> Users:
 
 
 def _liked(title: str, content_row: int, share: float) -> Cause:
-    return Cause(content_row, title, f"you liked *{title}*", share)
+    return Cause(content_row, title, f"you liked {quoted(title)}", share)
 
 
 def _connections(paths: list[Path]) -> tuple[Connection, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from kg import schema
 from kg.arrays import GraphArrays
-from models.phrases import Link, Shared, say
+from models.phrases import NAMELESS, Link, Shared, quoted, say
 
 LINKS = (
     Link("DIRECTED", "content", "person", "director", "directors", "directed", is_only=True),
@@ -34,7 +34,6 @@ LINKS = (
     Link("HAS_EPISODE", "content", "episode", "episode", "episodes", direct="has the episode"),
     Link("HAS_EPISODE", "episode", "content", "season", "seasons", direct="is an episode of"),
 )
-NAMELESS = "a title without a name"
 
 
 @dataclass(frozen=True)
@@ -193,4 +192,4 @@ class GraphPaths:
         type = self._types[place]
         column = self._graph.nodes[type]["title" if type == "Content" else "name"]
         name = column[node - int(self._borders[place])].as_py() or ""
-        return f"*{name}*" if name and type == "Content" else name
+        return quoted(name) if name and type == "Content" else name

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _NUMBERS = "no one two three four five six seven eight nine ten eleven twelve".split()
+NAMELESS = "a title without a name"
 KINDS_SAID, NAMES_SAID = 3, 3
 LEAST_SHARE = 0.1
 """What adds less than this to the surprise of a path is not worth saying."""
@@ -57,7 +58,7 @@ def say(shared: Sequence[Shared], title: str) -> str:
     """
     total = sum(one.surprise for one in shared)
     worth = [one for one in shared if one.surprise >= LEAST_SHARE * total][:KINDS_SAID]
-    clauses, object = [], f"*{title}*"
+    clauses, object = [], quoted(title)
     for one in worth:
         if one.is_direct:
             clauses.append(f"{one.link.direct} {object}")
@@ -71,6 +72,11 @@ def say(shared: Sequence[Shared], title: str) -> str:
             clauses.append(_otherwise(one, object))
             object = "it"
     return listed(clauses)
+
+
+def quoted(title: str) -> str:
+    """``*Heat*``; words that stand for a title that is not known stay as they are."""
+    return title if title == NAMELESS else f"*{title}*"
 
 
 def listed(parts: Sequence[str]) -> str:
