@@ -1,6 +1,7 @@
 """What a content is like, as one row of numbers: text and structure, each at a constant width.
 
-Fitted on the contents that training knows, applied to all. What was counted on a day (votes, scores) is never read."""
+Fitted on the contents that training knows, applied to all. What was counted on a day (votes, scores) is never
+read."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -61,12 +62,13 @@ def content_features(graph: GraphArrays, known: np.ndarray, config: FeaturesConf
         config: widths and weights.
 
     Returns:
-        (i, width) float32; each part of a row has the length that ``config`` gives it, or is zero where nothing
-        is known.
+        (i, width) float32; each part of a row has the length that ``config`` gives it, or is zero where
+        nothing is known.
     """
     if known.shape != (graph.size("Content"),):
         raise ValueError(
-            f"known must be ({graph.size('Content')},), one flag a content, got {known.shape}: use the same graph"
+            f"known must be ({graph.size('Content')},), one flag a content, got {known.shape}: "
+            "use the graph it was made for"
         )
     parts = [np.zeros((len(known), 0))]
     if config.text_width:
@@ -97,7 +99,7 @@ def tfidf(texts: Sequence[str], known: np.ndarray, config: FeaturesConfig) -> np
 
 
 def axes(matrix: sp.csr_matrix, known: np.ndarray, width: int, seed: int) -> np.ndarray:
-    """(i, width) coordinates of all rows on the main axes of the known ones, zeros where there are fewer axes."""
+    """(i, width) coordinates of all rows on the main axes of the known ones; zeros where axes are fewer."""
     fitted = matrix[known]
     count = min(width, *fitted.shape)
     reduced = np.zeros((matrix.shape[0], width))

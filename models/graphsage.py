@@ -1,22 +1,27 @@
-"""GraphSAGE over the hypergraph: users and contents as points on a sphere, made from sampled neighbourhoods.
+"""GraphSAGE over the hypergraph: users and contents as points on a sphere, made from sampled
+neighbourhoods.
 
-The aggregator is any registered attention. n nodes · b targets · s distinct source rows · p distinct (row, relation)
-pairs · d width of a layer · u users · i contents."""
+The aggregator is any registered attention. n nodes · b targets · s distinct source rows · p distinct pairs of
+row and relation · d width of a layer · u users · i contents
+· v distinct users and c candidates of a batch."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from configs.registry import fill
+from kg import schema
 from kg.arrays import GraphArrays
 from models.attention import Attention, AttentionConfig, Pairs, attentions
 from models.features import FeaturesConfig, content_features
-from models.interface import ModelFacts, Trainable, Training, Users, recommenders, to_tensor
+from models.interface import ModelFacts, Trainable, Training, Users, recommenders
+from models.losses import LOSSES
+from models.negatives import SOURCES, Candidates
 from models.neighbourhood import Block, DGLSampler, Sampler, TorchSampler, whole
 from models.relations import RelationGraph, relation_graph
 
@@ -59,19 +64,21 @@ class GraphSAGEConfig:
     """Contents that a node of another type must link to be read, >= 1."""
     features: Mapping[str, Any] = field(default_factory=dict)
     """Settings of :class:`models.features.FeaturesConfig`."""
-    loss: Literal["softmax", "bpr"] = "softmax"
+    loss: str = "softmax"
     """Sampled softmax with log-Q correction, or BPR."""
-    negatives: Literal["in_batch", "uniform", "popularity"] = "uniform"
+    negatives: str = "uniform"
     """Where negatives come from besides the batch itself."""
     negative_count: int = 1024
     """Contents drawn for a batch, for ``uniform`` and ``popularity``."""
     batch: int = 1024
     """Positives of a step."""
+    embedded: tuple[str, ...] = tuple(schema.NODES)
+    """Types whose nodes each have a learned vector of their own; others start from that of their type."""
     temperature: float = 0.1
     """Cosines are divided by it at the start; it is learned."""
     embedding_sd: float = 0.1
     """Standard deviation of the learned node vectors at the start."""
-    sampler: Literal["dgl", "torch"] = "dgl"
+    sampler: str = "dgl"
     """Which sampler draws neighbourhoods while training."""
     device: str = "auto"
     """``cpu``, ``cuda``, or ``auto``: cuda where there is one."""
@@ -84,8 +91,8 @@ class GraphSAGEConfig:
                 f"{len(self.fan_out)} and {len(self.heads)}: write one fan_out and one heads a layer"
             )
         for name, value, choice in (
-            ("loss", self.loss, ("softmax", "bpr")),
-            ("negatives", self.negatives, ("in_batch", "uniform", "popularity")),
+            ("loss", self.loss, tuple(LOSSES)),
+            ("negatives", self.negatives, SOURCES),
             ("sampler", self.sampler, tuple(SAMPLERS)),
         ):
             if value not in choice:
@@ -116,16 +123,19 @@ class GraphSAGEConfig:
 class Layer(nn.Module):
     """One GraphSAGE layer: W [self ‖ attention over related neighbours], residual, LayerNorm.
 
-    The matrix of a relation is a mixture of a few shared ones, W_r = Σ_b a_rb V_b (Schlichtkrull et al., "Modeling
-    Relational Data with Graph Convolutional Networks", ESWC 2018, arXiv:1703.06103, eq. 3). All V_b act once on each
-    distinct source row; only then is gathered.
+    The matrix of a relation is a mixture of a few shared ones, W_r = Σ_b a_rb V_b. It acts once on each
+    distinct source row of that relation; only then is gathered.
+
+    Source: Schlichtkrull et al., "Modeling Relational Data with Graph Convolutional Networks", ESWC
+    2018, arXiv:1703.06103, eq. 3.
     """
 
     def __init__(self, config: GraphSAGEConfig, layer: int, relations: int) -> None:
         super().__init__()
         width_in, width = config.widths[layer : layer + 2]
         self.relations, self.width = relations, width
-        self.bases = nn.Linear(width_in, config.bases * width, bias=False)
+        self.bases = nn.Parameter(torch.empty(config.bases, width_in, width))  # V
+        nn.init.normal_(self.bases, std=1 / math.sqrt(config.bases * width_in))
         self.mixture = nn.Parameter(1 + torch.randn(relations, config.bases) / 2)  # a: (r, bases)
         self.attention = config.build_attention(width, config.heads[layer], relations)
         self.own = nn.Identity() if width_in == width else nn.Linear(width_in, width, bias=False)
@@ -136,8 +146,10 @@ class Layer(nn.Module):
     def forward(self, source: Tensor, block: Block) -> Tensor:
         """(s, d_in) features of ``block.source`` -> (b, d) of its targets."""
         place, relation, rows = block.distinct(self.relations)
-        shared = self.bases(source).unflatten(1, (-1, self.width))  # (s, bases, d)
-        related = torch.einsum("pbd,pb->pd", shared[place], self.mixture[relation])
+        counts = torch.bincount(relation, minlength=self.relations).tolist()
+        matrices = torch.einsum("rb,bio->rio", self.mixture, self.bases)  # W_r
+        groups = source.index_select(0, place).split(counts)  # distinct() sorts by relation
+        related = torch.cat([group @ matrix for group, matrix in zip(groups, matrices, strict=True)])
         target = source[: len(block.neighbours)]
         own = self.own(target)
         pairs = Pairs(block.key_mask, relation=block.relation)
@@ -151,7 +163,9 @@ class Encoder(nn.Module):
     def __init__(self, config: GraphSAGEConfig, graph: RelationGraph, features: np.ndarray) -> None:
         super().__init__()
         width = config.widths[0]
-        self.node_vector = nn.Embedding(int(graph.is_core.sum()) + 1, width, padding_idx=0)
+        embedded = torch.tensor([type in config.embedded for type in graph.types])
+        is_embedded = graph.is_core & embedded[graph.node_type]
+        self.node_vector = nn.Embedding(int(is_embedded.sum()) + 1, width, padding_idx=0)
         nn.init.normal_(self.node_vector.weight, std=config.embedding_sd)
         self.type_vector = nn.Embedding(len(graph.types), width)
         nn.init.normal_(self.type_vector.weight, std=config.embedding_sd)
@@ -162,13 +176,13 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(Layer(config, layer, len(graph.relations)) for layer in layers)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(config.temperature)))
         self.contents = slice(graph.users, graph.users + graph.contents)
-        slot = torch.where(graph.is_core, torch.cumsum(graph.is_core, 0), 0)  # 0: no vector of its own
+        slot = torch.where(is_embedded, torch.cumsum(is_embedded, 0), 0)  # 0: no vector of its own
         self.register_buffer("slot", slot, persistent=False)
         self.register_buffer("node_type", graph.node_type, persistent=False)
         self.register_buffer("features", torch.from_numpy(features), persistent=False)
 
     def start(self, nodes: Tensor) -> Tensor:
-        """(s,) nodes -> (s, widths[0]) input: what is learned of each node and its type, what a content is like."""
+        """(s,) nodes -> (s, widths[0]): vectors learned for node and type, and what a content is like."""
         vectors = self.node_vector(self.slot[nodes]) + self.type_vector(self.node_type[nodes])
         at = ((nodes >= self.contents.start) & (nodes < self.contents.stop)).nonzero().flatten()
         described = self.content(self.features[nodes[at] - self.contents.start])
@@ -182,7 +196,7 @@ class Encoder(nn.Module):
         return nn.functional.normalize(hidden, dim=1)
 
     def everywhere(self, blocks: Sequence[Block], nodes: int) -> Tensor:
-        """(n, d) unit vectors of all nodes with all their neighbours, layer by layer; ``blocks`` cover every node."""
+        """(n, d) unit vectors with all neighbours, layer by layer; ``blocks`` cover every node."""
         hidden = self.start(torch.arange(nodes, device=self.slot.device))
         for layer in self.layers:
             after = hidden.new_empty(nodes, layer.width)
@@ -199,14 +213,15 @@ class Encoder(nn.Module):
 
 @recommenders.register("graphsage", GraphSAGEConfig)
 class GraphSAGE(Trainable):
-    """Learned vectors, content features and facts, spread over sampled neighbourhoods; scores are dot products.
+    """Learned vectors and content features, spread over sampled neighbourhoods; scores are dot products.
 
-    Somebody whom training did not know is placed at the mean of the contents of the history, and at the mean of all
-    users without one; a user whom training knew keeps the vector learned then, whatever the history says now.
+    Somebody whom training did not know is placed at the mean of the contents of the history, and at the mean
+    of all users without one; a user whom training knew keeps the vector learned then, whatever the history
+    says now.
 
     Source: Hamilton, Ying, Leskovec, "Inductive Representation Learning on Large Graphs", NeurIPS 2017,
-    arXiv:1706.02216. Ours adds relations, learned node vectors, residual and LayerNorm; the loss is a softmax over
-    sampled contents with log-Q correction (Yi et al., RecSys 2019) or BPR (Rendle et al., UAI 2009).
+    arXiv:1706.02216. Ours adds relations, learned node vectors, residual and LayerNorm; the loss is one of
+    :mod:`models.losses`.
 
     Cost: a step reads at most batch · Π fan_out nodes; memory is O(n · widths[0]) for the node vectors.
     """
@@ -234,7 +249,10 @@ class GraphSAGE(Trainable):
         self._sampler = SAMPLERS[config.sampler](self._graph.edges)
         every = torch.arange(self._graph.edges.nodes)
         self._whole = [block.to(self.device) for block in whole(self._graph.edges, every)]
-        self._candidates = _Candidates(self._graph, training.rankable, config)
+        counts = np.bincount(self._liked.indices, minlength=self._graph.contents)
+        self._candidates = Candidates(
+            counts, training.rankable, config.batch, config.negatives, config.negative_count
+        )
 
     def steps(self, generator: torch.Generator) -> Iterator[Callable[[], Tensor]]:
         """One epoch over all positives in random order; dropout draws from torch's own generator."""
@@ -280,7 +298,7 @@ class GraphSAGE(Trainable):
         return placed.astype(np.float32)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Vectors that scoring needs, and every parameter under ``parameter.``, for whoever examines the training."""
+        """Vectors that scoring needs, and each parameter as ``parameter.<name>`` for who looks into it."""
         module = getattr(self, "module", None)
         if module is None:
             return dict(self._arrays)
@@ -298,85 +316,15 @@ class GraphSAGE(Trainable):
             )
 
     def _loss(self, positions: Tensor, generator: torch.Generator) -> Tensor:
-        user, content = self._graph.positives[positions].T
-        contents, log_q = self._candidates.draw(content, generator)
-        users, user_at = torch.unique(user, return_inverse=True)
-        blocks = self._sampler.sample(
-            torch.cat([users, contents]), self.config.fan_out, self._graph.hidden(positions)
-        )
+        graph = self._graph
+        users, user = torch.unique(graph.positives[positions, 0], return_inverse=True)
+        liked = graph.positives[positions, 1].contiguous() - graph.users
+        contents, log_chance = self._candidates.draw(liked, generator)
+        targets = torch.cat([users, contents + graph.users])
+        blocks = self._sampler.sample(targets, self.config.fan_out, graph.hidden(positions))
         vectors = self.module([block.to(self.device) for block in blocks])
-        scores = (
-            self.module.scale * vectors[: len(users)] @ vectors[len(users) :].T
-        )  # (distinct users, candidates)
-        column = torch.searchsorted(contents, content)
-        liked = self._liked[users.numpy()][:, contents.numpy() - self._graph.users].toarray()
-        losses = {"softmax": sampled_softmax, "bpr": bpr}
-        place = (user_at.to(self.device), column.to(self.device))
-        return losses[self.config.loss](scores, *place, to_tensor(liked, self.device), log_q.to(self.device))
-
-
-class _Candidates:
-    """Contents that a batch is measured against: its own, and some that are drawn."""
-
-    def __init__(self, graph: RelationGraph, rankable: np.ndarray, config: GraphSAGEConfig) -> None:
-        count = torch.bincount(graph.positives[:, 1] - graph.users, minlength=graph.contents).double()
-        allowed = torch.from_numpy(rankable) | (count > 0)
-        self._first, self._config = graph.users, config
-        self._in_batch = count / count.sum().clamp(min=1)  # (i,) chance of a place in the batch
-        self._drawn = {
-            "in_batch": torch.zeros_like(count),
-            "uniform": allowed.double() / allowed.sum(),
-            "popularity": self._in_batch,
-        }[config.negatives]
-
-    def draw(self, content: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(c,) sorted nodes without repetition, and (c,) float32 log chance that each was among them."""
-        available = int((self._drawn > 0).sum())
-        count = min(self._config.negative_count, available)
-        if count:
-            drawn = torch.multinomial(self._drawn, count, generator=generator) + self._first
-            content = torch.cat([content, drawn])
-        contents = torch.unique(content)
-        left_out = (1 - self._in_batch) ** self._config.batch * self._missed(count, available)
-        return contents, torch.log1p(-left_out[contents - self._first].clamp(max=1 - 1e-12)).float()
-
-    def _missed(self, count: int, available: int) -> Tensor:
-        if count and count == available:
-            return (self._drawn == 0).double()
-        if self._config.negatives == "uniform":
-            return 1 - count * self._drawn  # exact: drawn without replacement
-        return (1 - self._drawn) ** count  # as if with replacement
-
-
-def sampled_softmax(scores: Tensor, user: Tensor, column: Tensor, liked: Tensor, log_q: Tensor) -> Tensor:
-    """Cross entropy of each positive among the candidates, corrected for how often a candidate is drawn.
-
-    Args:
-        scores: (v, c) of the distinct users and candidates of a batch.
-        user: (m,) row of each positive.
-        column: (m,) candidate of each positive.
-        liked: (v, c) bool, True where a candidate is a positive of the user: such are no negatives.
-        log_q: (c,) log chance that a candidate is in the batch.
-
-    Returns:
-        () mean over the positives.
-
-    Source: Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations", RecSys 2019,
-    eq. 3; false negatives are left out besides.
-    """
-    corrected = scores - log_q
-    others = corrected.masked_fill(liked, -torch.inf).logsumexp(1)  # (v,)
-    positive = corrected[user, column]
-    return (torch.logaddexp(positive, others[user]) - positive).mean()
-
-
-def bpr(scores: Tensor, user: Tensor, column: Tensor, liked: Tensor, log_q: Tensor) -> Tensor:
-    """−log σ(positive − negative), mean over all candidates of a batch that the user did not like.
-
-    Args: as :func:`sampled_softmax`; ``log_q`` is not read, the order of a pair needs no correction.
-
-    Source: Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009, eq. 4.
-    """
-    gap = scores[user, column][:, None] - scores[user]  # (m, c)
-    is_negative = ~liked[user]
-    return (nn.functional.softplus(-gap) * is_negative).sum() / is_negative.sum().clamp(min=1)
+        scores = self.module.scale * vectors[: len(users)] @ vectors[len(users) :].T  # (v, c)
+        is_liked = torch.from_numpy(self._liked[users.numpy()][:, contents.numpy()].toarray())
+        column = torch.searchsorted(contents, liked)
+        given = (user, column, is_liked, log_chance)
+        return LOSSES[self.config.loss](scores, *(part.to(self.device) for part in given))

@@ -1,6 +1,7 @@
 """Samples neighbours into tensors: the only file that imports dgl, with a torch sampler beside it.
 
-e directed edges · b targets · k neighbours per target, padded · s distinct source rows · p distinct (row, relation)."""
+e directed edges · b targets · k neighbours per target, padded · s distinct source rows · p distinct pairs of
+row and relation."""
 
 import os
 from abc import ABC, abstractmethod
@@ -10,17 +11,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-os.environ.setdefault("DGLBACKEND", "pytorch")  # otherwise dgl writes a file into the home folder
-
-import dgl  # noqa: E402
-
 EVERY = -1
 """Fan-out that takes all neighbours."""
 
 
 @dataclass(frozen=True)
 class Edges:
-    """Directed edges between nodes 0..nodes−1, each with the code of its relation; a message goes source -> target."""
+    """Directed edges between nodes 0..nodes−1, each with the code of its relation.
+
+    A message goes from source to target.
+    """
 
     source: Tensor
     """(e,) int64."""
@@ -63,18 +63,18 @@ class Block:
         return self.source[: len(self.neighbours)]
 
     def distinct(self, relations: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Each (source place, relation) once, so that what depends on both is computed once.
+        """Each (source place, relation) once, in the order of relations, for what depends on both.
 
         Returns:
             (p,) int64 places in ``source``, (p,) int64 relations, and (b, k) int64 rows of these.
         """
-        key = self.neighbours * relations + self.relation
+        key = self.relation * len(self.source) + self.neighbours
         marked = torch.zeros(len(self.source) * relations, dtype=torch.bool, device=key.device)
         marked[key.flatten()] = True
         found = marked.nonzero().flatten()
         row = torch.empty(len(marked), dtype=torch.int64, device=key.device)
         row[found] = torch.arange(len(found), device=key.device)
-        return found // relations, found % relations, row[key]
+        return found % len(self.source), found // len(self.source), row[key]
 
     def to(self, device: torch.device | str) -> "Block":
         """The same block on a device."""
@@ -125,36 +125,40 @@ class Sampler(ABC):
 
 
 class DGLSampler(Sampler):
-    """DGL's sampler and blocks; its random numbers are global, and repeat for one seed and one number of threads.
+    """DGL's sampler and blocks; its random numbers are global, and repeat for a seed and a number of threads.
 
-    Hidden edges are masked before the draw: ``exclude_edges`` of dgl 1.1 drops them after it, and leaves a target
-    with fewer neighbours than its fan-out.
+    Hidden edges are masked before the draw: ``exclude_edges`` of dgl 1.1 drops them after it, and leaves a
+    target with fewer neighbours than its fan-out.
     """
 
     def __init__(self, edges: Edges) -> None:
         super().__init__(edges)
-        self._graph = dgl.graph((edges.source, edges.target), num_nodes=edges.nodes)
+        os.environ.setdefault("DGLBACKEND", "pytorch")  # otherwise dgl writes a file into the home folder
+        import dgl  # here: it takes seconds, and only training needs it
+
+        self._dgl = dgl
+        self._graph = self._dgl.graph((edges.source, edges.target), num_nodes=edges.nodes)
         self._graph.edata["open"] = torch.ones(len(edges.source), dtype=torch.bool)
         self._graph.create_formats_()
 
     def seed(self, seed: int) -> None:
-        dgl.seed(seed)
+        self._dgl.seed(seed)
 
     def _hiding(self, hidden: Tensor | None) -> "_Hiding":
         return _Hiding(self._graph.edata["open"], hidden)
 
     def _layer(self, targets: Tensor, count: int) -> Block:
-        frontier = dgl.sampling.sample_neighbors(self._graph, targets, count, prob="open")
-        block = dgl.to_block(frontier, targets)
+        frontier = self._dgl.sampling.sample_neighbors(self._graph, targets, count, prob="open")
+        block = self._dgl.to_block(frontier, targets)
         place, target = block.edges()
-        relation = self.edges.relation[frontier.edata[dgl.EID][block.edata[dgl.EID]]]
-        return padded(block.srcdata[dgl.NID], place, target, relation, len(targets))
+        relation = self.edges.relation[frontier.edata[self._dgl.EID][block.edata[self._dgl.EID]]]
+        return padded(block.srcdata[self._dgl.NID], place, target, relation, len(targets))
 
 
 class TorchSampler(Sampler):
     """The same draws with torch alone, from a generator of its own.
 
-    Each open edge into a target gets a random key, and the smallest keys win: O(e log e) in the edges looked at.
+    Each open edge into a target gets a random key, and the smallest win: O(e log e) in the edges looked at.
     """
 
     def __init__(self, edges: Edges, seed: int = 0) -> None:
@@ -202,7 +206,7 @@ class _Hiding:
 
 
 def whole(edges: Edges, targets: Tensor, entries: int = 200_000) -> Iterator[Block]:
-    """All neighbours of ``targets``, in blocks of at most ``entries`` padded places (one target at the least).
+    """All neighbours of ``targets``, in blocks of at most ``entries`` padded places (or one target).
 
     Targets come in the order of their degree, so that little is padded.
     """

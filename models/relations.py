@@ -22,7 +22,7 @@ class RelationGraph:
     """Nodes and edges that a graph model reads; both directions of a fact are relations of their own."""
 
     edges: Edges
-    """Messages from what was liked come first: edge j goes from content to user of positive j, edge j + m back."""
+    """What was liked comes first: edge j goes from the content to the user of positive j, edge j + m back."""
     node_type: Tensor
     """(n,) int64 code of each node's type."""
     types: tuple[str, ...]
@@ -45,8 +45,8 @@ def relation_graph(training: Training, facts: Sequence[str], least_links: int = 
     """What training may see, as nodes and edges.
 
     Contents that may be recommended, or that somebody liked, form the core with the users; all other contents
-    receive messages and send none, so no sampled neighbourhood ever reaches them. A node of another type is kept
-    where it links ``least_links`` contents of the core: fewer tell no content anything of another.
+    receive messages and send none, so no sampled neighbourhood ever reaches them. A node of another type is
+    kept where it links ``least_links`` contents of the core: fewer tell no content anything of another.
 
     Args:
         training: positives, and the graph for everything else.

@@ -29,8 +29,8 @@ class GAT(ScoredAttention):
 
     LeakyReLU is monotone, so every query ranks the neighbours alike; only the sharpness differs.
 
-    Source: Veličković et al., "Graph Attention Networks", ICLR 2018, arXiv:1710.10903, eq. 1–3. Ours leaves out
-    self-loops and the output non-linearity: the encoder adds the target itself.
+    Source: Veličković et al., "Graph Attention Networks", ICLR 2018, arXiv:1710.10903, eq. 1–3. Ours leaves
+    out self-loops and the output non-linearity: the encoder adds the target itself.
 
     Cost: O(b q k h) time and memory for the scores.
 

@@ -1,7 +1,7 @@
 """What every attention mechanism is: mixes the features of neighbours into each query.
 
-b targets in the batch · q queries per target · k neighbours · s distinct source rows · d feature width · h heads ·
-c = d // h."""
+b targets in the batch · q queries per target · k neighbours · s distinct source rows · d feature width ·
+h heads · c = d // h."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -74,8 +74,8 @@ class Attention(nn.Module, ABC):
     family: ClassVar[str]
     """core, graph, specialised, hyperbolic or extra."""
     nature: ClassVar[Nature]
-    """mechanism; aggregator (weights fixed by the graph); implementation (the same function computed otherwise);
-    operator (a piece of geometry whose use in attention is defined here)."""
+    """mechanism; aggregator (weights fixed by the graph); implementation (the same function computed
+    otherwise); operator (a piece of geometry whose use in attention is defined here)."""
     order_aware: ClassVar[bool] = False
     """True if shuffling the neighbours may change the answer."""
     normalised: ClassVar[bool] = True
@@ -99,8 +99,9 @@ class Attention(nn.Module, ABC):
 
         Args:
             query: (b, q, d).
-            source: (s, d) with ``neighbours``, or (b, k, d) without. Projections act on it before any gather.
-            neighbours: (b, k) int64 rows of ``source``, any valid row where ``pairs.key_mask`` is False; or None.
+            source: (s, d) with ``neighbours``, or (b, k, d) without. Projections act on it before any
+                gather.
+            neighbours: (b, k) int64 rows of ``source``, any row where ``pairs.key_mask`` is False; or None.
             pairs: what is known of queries and neighbours.
 
         Returns:
@@ -127,7 +128,7 @@ class Attention(nn.Module, ABC):
 
 
 class ScoredAttention(Attention):
-    """Softmax over one real score per query and key: heads, mask, softmax and mixing are here, ``scores`` is not.
+    """Softmax over a real score per query and key: heads, mask, softmax, mixing are here, ``scores`` is not.
 
     Cost: O(b q k d) time and O(b h q k) memory besides what ``scores`` takes.
     """
@@ -162,16 +163,17 @@ class ScoredAttention(Attention):
     ) -> tuple[Tensor, Tensor]:
         self.check(pairs)
         key = gather(self._project("key", source), neighbours)  # (b, k, d)
-        shares_key = self.shares.get("value") == "key" or self.shares.get("value") == self.shares.get(
-            "key", ""
-        )
-        value = key if shares_key else gather(self._project("value", source), neighbours)
+        is_shared = self._owner("value") == self._owner("key")
+        value = key if is_shared else gather(self._project("value", source), neighbours)
         key, value = (split_heads(part, self.config.heads) for part in (key, value))
         scores = self.scores(split_heads(self._project("query", query), self.config.heads), key, pairs)
         return masked_softmax(scores, seen(pairs, query.shape[1])), value
 
     def _project(self, role: str, features: Tensor) -> Tensor:
-        return self.projections[self.shares.get(role, role)](features)
+        return self.projections[self._owner(role)](features)
+
+    def _owner(self, role: str) -> str:
+        return self.shares.get(role, role)
 
 
 def gather(source: Tensor, neighbours: Tensor | None) -> Tensor:
@@ -199,7 +201,7 @@ def seen(pairs: Pairs, queries: int) -> Tensor:
 
 
 def masked_softmax(scores: Tensor, visible: Tensor) -> Tensor:
-    """Softmax of (b, h, q, k) scores over the keys that (b, q or 1, k) ``visible`` marks; all zeros where none is."""
+    """Softmax of (b, h, q, k) scores over the keys that (b, q or 1, k) ``visible`` marks, else zeros."""
     visible = visible[:, None]  # (b, 1, q or 1, k)
     lowest = torch.finfo(scores.dtype).min
     return scores.masked_fill(~visible, lowest).softmax(-1) * visible

@@ -43,20 +43,21 @@ class GraphSAGEMean(Attention):
     """The mean beside the query itself, through one matrix: W [h_i ‖ mean h_j].
 
     Source: Hamilton, Ying, Leskovec, "Inductive Representation Learning on Large Graphs", NeurIPS 2017,
-    arXiv:1706.02216, algorithm 1 line 5. The non-linearity is the encoder's; a query without neighbours gives zeros.
+    arXiv:1706.02216, algorithm 1 line 5. The non-linearity is the encoder's; no neighbour gives
+    zeros.
 
     Cost: O(b k d + b q d²) time; W has 2 d² parameters.
 
     Example:
         >>> layer, source = GraphSAGEMean(AttentionConfig(dim=1)), torch.tensor([[1.0], [3.0]])
         >>> layer.weight.weight.data = torch.tensor([[10.0, 1.0]])
-        >>> layer(torch.ones(1, 1, 1), source, torch.tensor([[0, 1]]), Pairs(torch.tensor([[True, True]]))).item()
+        >>> pairs = Pairs(torch.tensor([[True, True]]))
+        >>> layer(torch.ones(1, 1, 1), source, torch.tensor([[0, 1]]), pairs).item()
         12.0
     """
 
     family = "graph"
     nature = "aggregator"
-    normalised = True
     causal = True
 
     def __init__(self, config: AttentionConfig) -> None:

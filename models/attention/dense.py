@@ -16,15 +16,17 @@ from models.attention.base import AttentionConfig, Pairs, ScoredAttention, atten
 
 @attentions.register("multi_head", AttentionConfig)
 class MultiHead(ScoredAttention):
-    """Scaled dot products in h heads, whose answers one matrix joins: concat_h softmax(Q_h K_hᵀ / √c) V_h W_O.
+    """Scaled dot products in h heads that one matrix joins: concat_h softmax(Q_h K_hᵀ / √c) V_h W_O.
 
-    Source: Vaswani et al., "Attention Is All You Need", NeurIPS 2017, arXiv:1706.03762, section 3.2. No biases.
+    Source: Vaswani et al., "Attention Is All You Need", NeurIPS 2017, arXiv:1706.03762, section 3.2. Without
+    biases.
 
     Cost: O(b q k d) time, O(b h q k) memory.
 
     Example:
         >>> query, key = torch.tensor([[[[2.0, 0.0, 0.0, 0.0]]]]), torch.tensor([[[[3.0, 0.0, 0.0, 0.0]]]])
-        >>> MultiHead(AttentionConfig(dim=4)).scores(query, key, Pairs(torch.ones(1, 1, dtype=torch.bool))).item()
+        >>> pairs = Pairs(torch.ones(1, 1, dtype=torch.bool))
+        >>> MultiHead(AttentionConfig(dim=4)).scores(query, key, pairs).item()
         3.0
     """
 
