@@ -2,13 +2,14 @@
 
 A process that is killed loses no event that it acknowledged; several processes may write to one log."""
 
-import hashlib
 import sqlite3
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
+
+from kg.privacy import user_id as keyed_user_id
 
 Event = Literal["rating", "like", "dislike", "dismiss", "watchlist", "watched"]
 EVENTS: tuple[str, ...] = get_args(Event)
@@ -18,7 +19,6 @@ LIKE_RATING, DISLIKE_RATING = 9.0, 2.0
 """What a like and a dislike stand for on the scale of ratings, 0 to 10."""
 WATCHED_SHARE = 0.7
 """Above this progress a content counts as watched, and as liked where no opinion was given (models.md 3)."""
-_KEY = b"media-gateway feedback"
 _TABLE = """
 CREATE TABLE IF NOT EXISTS feedback (
   number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -91,7 +91,7 @@ def hashed_user(user_id: str) -> str:
     """
     if user_id.startswith("user:") and len(user_id) > len("user:"):
         return user_id
-    return f"user:feedback:{hashlib.blake2b(user_id.encode(), key=_KEY, digest_size=12).hexdigest()}"
+    return keyed_user_id("feedback", user_id)
 
 
 def opinions(events: list[FeedbackEvent], positive_rating: float) -> list[Opinion]:

@@ -26,6 +26,7 @@ from serve.endpoints import Endpoint
 from serve.gateway import Gateway, GatewayConfig
 from serve.problems import MEDIA_TYPE, Problem, ProblemReply, refused
 
+APPLICATION = "media-gateway"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 log = logging.getLogger(__name__)
 
@@ -234,9 +235,9 @@ class RayServer:
         if self._ended.is_set():
             return
         self._ended.set()
-        ray_serve.shutdown()
+        ray_serve.delete(APPLICATION)  # waits for answers under way
         if self._starts_cluster:
-            ray.shutdown()
+            ray.shutdown()  # Serve's own shutdown first would print an error of Ray's on every exit
 
     def __enter__(self) -> "RayServer":
         return self
@@ -257,6 +258,7 @@ def serve_ray(home: Home, graph: str, port: int = 8265, config: RayConfig | None
     import ray  # three seconds of import that uvicorn and tests do without
     import ray.serve as ray_serve
 
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     config = config or RayConfig()
     starts_cluster = not ray.is_initialized()
     if starts_cluster:
@@ -272,15 +274,13 @@ def serve_ray(home: Home, graph: str, port: int = 8265, config: RayConfig | None
 
         deployment = ray_serve.deployment(
             ray_serve.ingress(build)(),
-            name="media-gateway",
+            name=APPLICATION,
             num_replicas=config.replicas,
             max_ongoing_requests=config.concurrency,
             ray_actor_options={"num_cpus": 0.5},
         )
-        ray_serve.run(deployment.bind(), name="media-gateway", route_prefix="/", logging_config=quiet)
+        ray_serve.run(deployment.bind(), name=APPLICATION, route_prefix="/", logging_config=quiet)
     except BaseException:
-        with suppress(Exception):
-            ray_serve.shutdown()
         if starts_cluster:
             ray.shutdown()
         raise
