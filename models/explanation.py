@@ -70,7 +70,7 @@ def explain(
         n: how many causes and connections at most.
     """
     paths = graph if isinstance(graph, GraphPaths) else GraphPaths(graph)
-    history = users.history[[0]].indices
+    history = users.history[:1].indices
     reasons = model.reasons(users, content_row, len(history))
     if reasons:
         total = sum(reason.contribution for reason in reasons)
@@ -88,7 +88,7 @@ def explain(
 
 def without(users: Users, contents: np.ndarray) -> Users:
     """The first user as if ``contents`` had not been liked: a faithful reason's score falls with it."""
-    history = users.history[[0]].copy()
+    history = users.history[:1].copy()
     history.data[np.isin(history.indices, contents)] = 0
     history.eliminate_zeros()
     return Users(users.rows[:1], history)

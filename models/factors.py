@@ -65,7 +65,7 @@ class IALS(Recommender):
         self._take(model.item_factors, gram)
 
     def score(self, users: Users) -> np.ndarray:
-        vectors = self._fold_in(only(users.history, self._contents))  # (b, d)
+        vectors = self._fold_in(only(users.history, self._places))  # (b, d)
         scores = np.empty((len(vectors), len(self._contents)), np.float32)
         for vector, row in zip(vectors, scores, strict=True):
             # user by user: a product of many rows rounds otherwise than a product of one
@@ -75,7 +75,7 @@ class IALS(Recommender):
     def reasons(self, users: Users, content_row: int, n: int = 3) -> list[Reason]:
         """Each like's own part of the score, α · yᵀ W_u y_j; they add up to it (Hu et al., section 5)."""
         place = self._places[content_row]
-        history = only(users.history[[0]], self._contents)
+        history = only(users.history[:1], self._places)
         if place < 0 or not history.nnz:
             return []
         confidence = self.config.alpha * history.data.astype(np.float64)  # (h,)

@@ -73,7 +73,7 @@ class Hybrid(Recommender):
         return reciprocal_rank_fusion(self._scores(users), self._weights).astype(np.float32)
 
     def reasons(self, users: Users, content_row: int, n: int = 3) -> list[Reason]:
-        first = Users(users.rows[:1], users.history[[0]])
+        first = Users(users.rows[:1], users.history[:1])
         length = first.history.nnz
         given: dict[int, float] = {}
         scores = self._scores(first)

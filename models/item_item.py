@@ -41,14 +41,14 @@ class ItemItem(Recommender):
         """(u, t) positives -> (t, t) float32, row of a liked content -> what it gives to each other."""
 
     def score(self, users: Users) -> np.ndarray:
-        given = only(users.history, self._contents) @ self._weights  # (b, t)
+        given = only(users.history, self._places) @ self._weights  # (b, t)
         return spread(given.toarray() if sp.issparse(given) else given, self._contents, self._size)
 
     def reasons(self, users: Users, content_row: int, n: int = 3) -> list[Reason]:
         place = self._places[content_row]
         if place < 0:
             return []
-        first = only(users.history[[0]], self._contents)  # (1, t)
+        first = only(users.history[:1], self._places)  # (1, t)
         column = self._weights[first.indices, np.full(len(first.indices), place)]
         given = np.asarray(column).ravel() * first.data
         return largest(self._contents[first.indices], given, content_row, n)
@@ -152,9 +152,9 @@ class EASE(ItemItem):
         gram = (positives.T @ positives).toarray(order="F")  # (t, t)
         np.fill_diagonal(gram, gram.diagonal() + np.float32(self.config.regularization))
         inverse = _inverse(gram)
-        inverse /= -inverse.diagonal()[None]
+        inverse /= -inverse.diagonal()[None].copy()
         np.fill_diagonal(inverse, 0)
-        return np.ascontiguousarray(inverse)
+        return inverse
 
     def arrays(self) -> dict[str, np.ndarray]:
         size = np.array([self._size], np.int64)
@@ -164,6 +164,9 @@ class EASE(ItemItem):
         self._contents, self._size = arrays["contents"], int(arrays["size"][0])
         self._places = places(self._contents, self._size)
         self._weights = arrays["weights"]
+
+
+_BLOCK = 512  # rows mirrored at once: as much as stays in cache
 
 
 def _inverse(matrix: np.ndarray) -> np.ndarray:
@@ -176,8 +179,13 @@ def _inverse(matrix: np.ndarray) -> np.ndarray:
         raise np.linalg.LinAlgError(
             f"XᵀX + λI over {len(matrix)} contents is not positive definite in float32: raise regularization"
         )
-    lower = np.tril(inverse, -1)
-    return np.tril(inverse) + lower.T
+    whole = inverse.T  # in C order, and so far right in its upper half
+    for first in range(0, len(whole), _BLOCK):
+        rows = slice(first, first + _BLOCK)
+        whole[first + _BLOCK :, rows] = whole[rows, first + _BLOCK :].T
+        square = whole[rows, rows]
+        square[:] = np.triu(square) + np.triu(square, 1).T
+    return whole
 
 
 def liked_contents(positives: sp.csr_array) -> np.ndarray:
@@ -192,14 +200,18 @@ def places(contents: np.ndarray, size: int) -> np.ndarray:
     return found
 
 
-def only(history: sp.csr_array, contents: np.ndarray) -> sp.csr_array:
-    """(b, t) float32: the history over ``contents`` alone, in ascending order.
+def only(history: sp.csr_array, places: np.ndarray) -> sp.csr_array:
+    """(b, i) history -> (b, t) float32 over the contents that have a place, in ascending order.
 
     The order in which floats are added is then fixed: the same history gives the same score to the bit.
     """
-    kept = sp.csr_array(history, dtype=np.float32)[:, contents]
-    kept.sum_duplicates()
-    return kept
+    at = places[history.indices]
+    kept = at >= 0
+    starts = np.r_[0, np.cumsum(kept)][history.indptr]
+    shape = (history.shape[0], int(places.max(initial=-1)) + 1)
+    found = sp.csr_array((history.data[kept].astype(np.float32), at[kept], starts), shape=shape)
+    found.sum_duplicates()
+    return found
 
 
 def spread(scores: np.ndarray, contents: np.ndarray, size: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 i contents · v nodes of all types · e entries (content, node, link) · h of a history · s their entries."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -65,7 +66,7 @@ class GraphPaths:
     A path has at most three hops from a person: to a title of the history, to what it has, to the content
     that has it too; or one hop less where one title continues the other.
 
-    Cost: O(e log e) once; O(s log e/i) a question.
+    Cost: O(e log e) once; O(s) a question, times the log of how much a content has.
     """
 
     facts: ClassVar[frozenset[str]] = frozenset(link.fact for link in LINKS)
@@ -74,15 +75,21 @@ class GraphPaths:
     def __init__(self, graph: GraphArrays) -> None:
         self._graph = graph
         self._types = tuple(schema.NODES)
-        self._borders = np.cumsum([0, *(graph.size(type) for type in self._types)])  # node number -> type
+        self._first = np.cumsum([0, *(graph.size(type) for type in self._types)]).tolist()
+        total = max(self._first[-1], 1)  # v
+        self._names = {
+            type: table["title" if type == "Content" else "name"].combine_chunks()
+            for type, table in graph.nodes.items()
+            if type not in ("User", "License")
+        }
         keys = [self._entries(number) for number in range(len(LINKS))]
         # (e,) one int64 a (content, node, link), ascending
         rest, links = np.divmod(np.unique(np.concatenate(keys)), len(LINKS))
-        contents, nodes = np.divmod(rest, max(self._borders[-1], 1))
+        contents, nodes = np.divmod(rest, total)
         self._nodes, self._links = nodes.astype(np.int32), links.astype(np.int8)
         count = graph.size("Content")
         self._starts = np.searchsorted(contents, np.arange(count + 1))
-        having = np.bincount(np.unique(rest) % max(self._borders[-1], 1), minlength=self._borders[-1])
+        having = np.bincount(np.unique(rest) % total, minlength=total)
         self._surprise = np.log(max(count, 1) / np.maximum(having, 1))  # (v,)
 
     def between(
@@ -105,22 +112,25 @@ class GraphPaths:
         if not len(nodes) or not len(history):
             return []
         place, node, theirs = self._having(history, nodes, allowed)
+        is_first = np.ones(len(place), bool)
         # a node may be had in two ways (who directed also wrote): it surprises once
-        first = np.flatnonzero(np.r_[True, (place[1:] != place[:-1]) | (node[1:] != node[:-1])][: len(place)])
-        total = np.bincount(place[first], self._surprise[node[first]], len(history))
+        is_first[1:] = (place[1:] != place[:-1]) | (node[1:] != node[:-1])
+        total = np.bincount(place[is_first], self._surprise[node[is_first]], len(history))
         best = np.flatnonzero(total > 0)
         best = best[np.argsort(-total[best], kind="stable")][:n]
+        ours = _links_of(nodes, links)
         found = []
-        for one in best:
-            at = slice(*np.searchsorted(place, [one, one + 1]))
-            shared = self._merged(nodes, links, node[at], theirs[at])
+        for one, start, end in zip(
+            best.tolist(), place.searchsorted(best), place.searchsorted(best, "right"), strict=True
+        ):
+            shared = self._merged(ours, _links_of(node[start:end], theirs[start:end]))
             row = int(history[one])
             found.append(Path(row, self.title(row), shared, float(total[one])))
         return found
 
     def title(self, content_row: int) -> str:
         """Title of a content in words that can be shown."""
-        return self._graph.nodes["Content"]["title"][int(content_row)].as_py() or NAMELESS
+        return self._names["Content"][int(content_row)].as_py() or NAMELESS
 
     def _entries(self, number: int) -> np.ndarray:
         """(e,) int64 keys of one kind of link: ((content · v) + node) · links + link."""
@@ -136,7 +146,7 @@ class GraphPaths:
 
     def _border(self, type: str) -> tuple[int, int]:
         """Number of the first node of a type, and of all nodes."""
-        return int(self._borders[self._types.index(type)]), int(self._borders[-1])
+        return self._first[self._types.index(type)], self._first[-1]
 
     def _having(
         self, history: np.ndarray, nodes: np.ndarray, allowed: np.ndarray
@@ -146,14 +156,15 @@ class GraphPaths:
         Returns:
             Place in the history, node, and number of their link (-1: the content is the node), ascending.
         """
-        starts, lengths = self._starts[history], np.diff(self._starts)[history]
-        entries = np.repeat(starts - np.r_[0, np.cumsum(lengths)[:-1]], lengths) + np.arange(lengths.sum())
+        starts = self._starts[history]
+        lengths = self._starts[history + 1] - starts
+        ends = lengths.cumsum()
+        entries = np.arange(ends[-1]) + np.repeat(starts - ends + lengths, lengths)
         node, link = self._nodes[entries], self._links[entries]
-        at = np.minimum(np.searchsorted(nodes, node), len(nodes) - 1)
-        kept = np.flatnonzero((nodes[at] == node) & allowed[link])
-        place = np.repeat(np.arange(len(history)), lengths)[kept]
-        themselves = history + self._border("Content")[0]
-        direct = np.flatnonzero(np.isin(themselves, nodes))
+        kept = np.flatnonzero(_among(nodes, node) & allowed[link])
+        place = np.searchsorted(ends, kept, side="right")
+        themselves = (history + self._border("Content")[0]).astype(np.int32)
+        direct = np.flatnonzero(_among(nodes, themselves))
         if not len(direct):
             return place, node[kept], link[kept]
         place, node = np.r_[place, direct], np.r_[node[kept], themselves[direct]]
@@ -161,18 +172,15 @@ class GraphPaths:
         order = np.lexsort((link, node, place))
         return place[order], node[order], link[order]
 
-    def _merged(
-        self, nodes: np.ndarray, links: np.ndarray, shared: np.ndarray, theirs: np.ndarray
-    ) -> tuple[Shared, ...]:
+    def _merged(self, ours: dict[int, list[int]], theirs: dict[int, list[int]]) -> tuple[Shared, ...]:
         """Shared nodes by how both contents have them; a node had alike by both counts as that alone."""
         groups: dict[tuple[int, int], list[int]] = {}
-        for node in np.unique(shared):
-            ours, other = links[nodes == node], theirs[shared == node]
-            alike = np.intersect1d(ours, other)
+        for node, others in theirs.items():
             # of several ways the first of LINKS: directed stands before wrote
-            pair = (int(alike[0]), int(alike[0])) if len(alike) else (int(ours[0]), int(other.min()))
-            groups.setdefault(pair, []).append(int(node))
-        found = [self._group(ours, other, members) for (ours, other), members in groups.items()]
+            alike = [link for link in ours[node] if link in others]
+            pair = (alike[0], alike[0]) if alike else (ours[node][0], others[0])
+            groups.setdefault(pair, []).append(node)
+        found = [self._group(*pair, members) for pair, members in groups.items()]
         return tuple(sorted(found, key=lambda group: (-group.surprise, group.link.one, group.theirs.one)))
 
     def _group(self, ours: int, theirs: int, nodes: list[int]) -> Shared:
@@ -188,8 +196,19 @@ class GraphPaths:
 
     def _name(self, node: int) -> str:
         """What a node is called, '' where nobody told; its id is not a name."""
-        place = int(np.searchsorted(self._borders, node, side="right")) - 1
-        type = self._types[place]
-        column = self._graph.nodes[type]["title" if type == "Content" else "name"]
-        name = column[node - int(self._borders[place])].as_py() or ""
+        type = self._types[bisect_right(self._first, node) - 1]
+        name = self._names[type][node - self._border(type)[0]].as_py() or ""
         return quoted(name) if name and type == "Content" else name
+
+
+def _among(sorted_nodes: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+    """(s,) bool: which of ``nodes`` are among the sorted ones, of which there is at least one."""
+    at = sorted_nodes.searchsorted(nodes)
+    return sorted_nodes[np.minimum(at, len(sorted_nodes) - 1)] == nodes
+
+
+def _links_of(nodes: np.ndarray, links: np.ndarray) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for node, link in zip(nodes.tolist(), links.tolist(), strict=True):
+        found.setdefault(node, []).append(link)
+    return found

@@ -67,22 +67,20 @@ def top(scores: np.ndarray, n: int, allowed: np.ndarray | None = None) -> np.nda
         raise ValueError(f"n must be 0 or more, the length of the recommendation lists, got n={n}")
     if np.isnan(scores).any():
         raise ValueError("scores must be numbers, got NaN: mask a content with -inf or `allowed`")
-    allowed = np.broadcast_to(True if allowed is None else allowed, scores.shape)
+    if allowed is not None:
+        scores = np.where(allowed, scores, -np.inf)
     best = np.full((len(scores), n), MISSING_ROW, np.int64)
     for place in range(len(scores) if n else 0):
-        kept = np.flatnonzero(allowed[place] & (scores[place] > -np.inf))
-        found = kept[_first(scores[place, kept], n)]
+        found = _first(scores[place], n)
         best[place, : len(found)] = found
     return best
 
 
 def _first(scores: np.ndarray, n: int) -> np.ndarray:
-    """Places of the ``n`` largest, ties by place."""
-    if n < len(scores):
-        bound = np.partition(scores, len(scores) - n)[len(scores) - n]
-        near = np.flatnonzero(scores >= bound)  # with ties more than n
-    else:
-        near = np.arange(len(scores))
+    """Places of the ``n`` largest above -inf, ties by place."""
+    # largest first by the sign: partition is slow where many tie below the place that it looks for
+    bound = -np.partition(-scores, n - 1)[n - 1] if n < len(scores) else -np.inf
+    near = np.flatnonzero((scores >= bound) & (scores > -np.inf))  # with ties more than n
     return near[np.argsort(-scores[near], kind="stable")][:n]
 
 

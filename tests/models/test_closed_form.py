@@ -10,7 +10,7 @@ from models.explanation import without
 from models.factors import IALS, IALSConfig
 from models.hybrid import Hybrid, HybridConfig
 from models.interface import Training, Users, recommenders
-from models.item_item import EASE, EASEConfig, ItemKNN, ItemKNNConfig
+from models.item_item import EASE, EASEConfig, ItemKNN, ItemKNNConfig, _inverse
 from models.popularity import DAY_S, Popularity, PopularityConfig, Random, RandomConfig
 from models.ranking import ranks, reciprocal_rank_fusion
 
@@ -296,3 +296,16 @@ def test_hybrid_forgets_the_last_user_when_it_is_fitted_again():
 def test_bad_settings_say_what_must_hold(name, settings, says):
     with pytest.raises(SettingError, match=says):
         recommenders.build(name, settings)
+
+
+def test_the_inverse_is_whole_beyond_one_block():
+    draw = np.random.default_rng(0)
+    half = draw.random((600, 1100)).astype(np.float32)
+    matrix = np.asfortranarray(half.T @ half / 100 + 50 * np.eye(1100, dtype=np.float32))
+    expected = np.linalg.inv(matrix.astype(np.float64))
+    np.testing.assert_allclose(_inverse(matrix), expected, atol=2e-5)
+
+
+def test_what_cannot_be_inverted_is_told():
+    with pytest.raises(np.linalg.LinAlgError, match="raise regularization"):
+        _inverse(np.asfortranarray(-np.eye(3, dtype=np.float32)))
