@@ -156,31 +156,41 @@ def plant(split: Split, graph: GraphArrays) -> GraphArrays | None:
     """The graph with the content of one test rating changed to one that its user never met.
 
     The rating is drawn by the split's seed among those later than all that its user has in training, so that
-    the same likes lie in test; None where there is no such rating.
+    the same likes lie in test. A pair of which something was told in time is no canary: a split
+    hides that too, because the pair is held out. None where no rating is left.
     """
     likes = likes_of(graph, split.config.positive_rating, split.config.seed)
-    is_test = np.isin(
-        _pairs(likes.users, likes.contents, likes.content_count),
-        _pairs(*split.test.held_out.nonzero(), likes.content_count),
-    )
-    places = np.flatnonzero(is_test & (likes.times > split.test.until[likes.users]))
+    width = likes.content_count
+    pairs = _pairs(likes.users, likes.contents, width)
+    in_test = np.isin(pairs, _pairs(*split.test.held_out.nonzero(), width))
+    told, in_time = _told(graph, split.test.until, width)
+    late = in_test & (likes.times > split.test.until[likes.users]) & ~np.isin(pairs, told[in_time])
+    places = np.flatnonzero(late)
     if not len(places):
         return None
     place = int(np.random.default_rng(split.config.seed).choice(places))
     user, content = int(likes.users[place]), int(likes.contents[place])
-    met = np.zeros(likes.content_count, bool)
-    for type in schema.USER_FACTS:
-        contents = contents_of(graph, type)
-        if contents is not None:
-            met[contents[graph.incidence(type, "user")[1] == user]] = True
-    if met.all():
+    unmet = np.setdiff1d(np.arange(width), told[told // width == user] % width)
+    if not len(unmet):
         return None
     users, contents = graph.pairs("RATED")
-    changed = np.where((users == user) & (contents == content), int(np.argmin(met)), contents)
+    changed = np.where((users == user) & (contents == content), int(unmet[0]), contents)
     table = graph.facts["RATED"]
     column = table.column_names.index("content")
     table = table.set_column(column, "content", pa.array(changed.astype(np.int32)))
     return replace(graph, facts={**graph.facts, "RATED": table}, folder=None)
+
+
+def _told(graph: GraphArrays, until: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """(m,) int64 pairs that somebody did something about, and (m,) bool: whether before the user's cut."""
+    pairs, in_time = [np.empty(0, np.int64)], [np.empty(0, bool)]
+    for type in schema.USER_FACTS:
+        contents = contents_of(graph, type)
+        if contents is not None:
+            users = graph.incidence(type, "user")[1]
+            pairs.append(_pairs(users, contents, width))
+            in_time.append(graph.starts(type) <= until[users])
+    return np.concatenate(pairs), np.concatenate(in_time)
 
 
 def fingerprint(training: Training) -> str:

@@ -98,8 +98,8 @@ def hit_rate(hits: Tensor, positives: Tensor, k: int) -> Tensor:
 @metric("mrr")
 def mrr(hits: Tensor, positives: Tensor, k: int) -> Tensor:
     """1 over the rank of the first held-out content, 0 where none stands among the first ``k``."""
-    rank = torch.arange(1, k + 1, dtype=torch.float64)
-    return _known((_first(hits, k) / rank).amax(1), positives)
+    first = _first(hits, k)
+    return _known((first / torch.arange(1, k + 1, dtype=torch.float64)).amax(1), positives)
 
 
 @metric("map")
@@ -153,7 +153,7 @@ def novelty(rows: Tensor, popularity: Tensor, k: int) -> Tensor:
     Source: Vargas and Castells, RecSys 2011 (popularity-based discovery), smoothed so that no like is finite.
     """
     counts = _counts(rows, popularity, k)
-    liked = popularity[~popularity.isnan()] + 1
+    liked = popularity[~popularity.isnan()].double() + 1
     return (counts @ -torch.log2(liked / liked.sum())) / counts.sum().clamp(1)
 
 

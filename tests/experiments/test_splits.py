@@ -1,0 +1,170 @@
+"""Splits hold out what they say, and leave no trace of it."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from configs.registry import SettingError, UnknownName
+from experiments.splits import Likes, SplitConfig, likes_of, split, splits
+from kg import schema
+
+DAY_S = 86_400
+MOVIELENS = Path(__file__).parents[2].parent / "shared" / "data" / "ml-latest-small" / "ratings.csv"
+
+
+def pairs(matrix):
+    return set(zip(*(side.tolist() for side in matrix.nonzero()), strict=True))
+
+
+def test_last_fifth_by_hand(toy):
+    # ten likes on days 1 to 10: 9 and 10 are test, of the eight left day 8 is validation
+    rows = [(0, day, 9, day) for day in range(1, 11)] + [(1, 20 + day, 9, day) for day in range(4)]
+    # low ratings: of day 7 they stay everywhere, of day 8 only where 8 is trained on, of day 9 nowhere
+    rows += [(0, 11, 2, 7), (0, 12, 2, 8), (0, 13, 2, 9)]
+    cut = split(toy.graph(rows), SplitConfig())
+    assert pairs(cut.test.held_out) == {(0, 9), (0, 10)}
+    assert pairs(cut.validation.held_out) == {(0, 8)}
+    assert pairs(cut.full.positives) == {(0, day) for day in range(1, 9)} | {(1, c) for c in range(20, 24)}
+    assert cut.fit.graph.pairs("RATED")[1].tolist().count(12) == 0
+    assert {11, 12} <= set(cut.full.graph.pairs("RATED")[1].tolist())
+    assert not {9, 10, 13} & set(cut.full.graph.pairs("RATED")[1].tolist())
+    assert {11} <= set(cut.fit.graph.pairs("RATED")[1].tolist())
+    assert np.flatnonzero(cut.full.rankable).tolist() == [*range(1, 9), 11, 12, 20, 21, 22, 23]
+    assert cut.test.unreachable == 2 and cut.warm_users == 1
+    assert cut.full.times[0, 8] == 8 * DAY_S
+
+
+def test_four_likes_are_all_kept_and_five_give_one(toy):
+    rows = [(user, content, 10, content) for user in (0, 1) for content in range(4 + user)]
+    cut = splits.build("last_fifth")(likes_of(toy.graph(rows), 8, 0))
+    assert cut.held_out.sum() == 1 and cut.until[1] == 3 * DAY_S
+
+
+def test_temporal_by_hand(toy):
+    rows = [(day % 3, day, 9, day) for day in range(1, 11)]
+    more = [toy.fact("VIEWED", 0, 1, day * DAY_S) for day in (6, 8, 9)]
+    cut = split(toy.graph(rows, more=more), SplitConfig("temporal", {"share": 0.2}))
+    assert (cut.test.as_of, cut.validation.as_of) == (8 * DAY_S, 7 * DAY_S)
+    assert pairs(cut.test.held_out) == {(0, 9), (1, 10)}
+    assert pairs(cut.validation.held_out) == {(2, 8)}
+    assert [part.graph.fact_count("VIEWED") for part in (cut.fit, cut.full)] == [1, 2]
+
+
+def test_temporal_hides_later_facts_and_counts_of_everything(toy):
+    rows = [(day % 3, day, 9, day) for day in range(1, 11)]
+    made = toy.nodes(4, 30, popularity=5.0, observed_ts=8 * DAY_S)
+    rated = [toy.fact("RATED", user, content, day * DAY_S, rating=float(r)) for user, content, r, day in rows]
+    cut = split(toy.arrays([*made, *rated]), SplitConfig("temporal"))
+    assert np.isnan(cut.fit.graph.numbers("Content", "popularity")).all()
+    assert (cut.full.graph.numbers("Content", "popularity") == 5).all()
+    assert (cut.fit.graph.as_of, cut.full.graph.as_of) == (cut.validation.as_of, cut.test.as_of)
+    assert cut.fit.graph.hash != cut.full.graph.hash
+
+
+def test_leave_last_out_takes_one_of_everybody_with_two(toy):
+    rows = [(0, 1, 9, 1), (1, 2, 9, 1), (1, 3, 9, 2), (2, 4, 9, 1), (2, 5, 9, 2), (2, 6, 9, 3)]
+    cut = split(toy.graph(rows), SplitConfig("leave_last_out"))
+    assert pairs(cut.test.held_out) == {(1, 3), (2, 6)}
+    assert pairs(cut.validation.held_out) == {(2, 5)}
+
+
+def test_equal_times_are_broken_by_the_seed(toy):
+    graph = toy.graph([(0, content, 9, 5) for content in range(30)])
+    held = [pairs(split(graph, SplitConfig(seed=seed)).test.held_out) for seed in (0, 0, 1)]
+    assert held[0] == held[1] != held[2]
+    assert len(held[0]) == len(held[2]) == 6
+
+
+def test_a_pair_counts_once_from_its_first_rating_at_the_bar(toy):
+    likes = likes_of(toy.graph([(0, 1, 3, 1), (0, 1, 9, 4), (0, 1, 8, 6), (0, 2, 8, 5)]), 8, 0)
+    assert likes.contents.tolist() == [1, 2]
+    assert likes.times.tolist() == [4 * DAY_S, 5 * DAY_S]
+
+
+def test_likes_without_a_time_come_first(toy):
+    rows = [(0, content, 9, None if content == 7 else content) for content in range(10)]
+    cut = split(toy.graph(rows), SplitConfig())
+    assert pairs(cut.test.held_out) == {(0, 8), (0, 9)} and cut.full.positives[0, 7] == 1
+
+
+@pytest.mark.parametrize("name", list(splits))
+def test_no_trace_of_what_is_held_out_or_later(busy, name):
+    cut = split(busy, SplitConfig(name, positive_rating=6))
+    assert not pairs(cut.validation.held_out) & pairs(cut.test.held_out)
+    for part in (cut.validation, cut.test):
+        hidden, graph = pairs(part.held_out), part.training.graph
+        assert hidden and not hidden & pairs(part.training.positives)
+        for type in schema.USER_FACTS:
+            users = graph.incidence(type, "user")[1]
+            assert (graph.starts(type) <= part.until[users]).all(), type
+            if type != "FOLLOWS":
+                told = set(zip(users.tolist(), graph.incidence(type, "content")[1].tolist(), strict=True))
+                assert not told & hidden, type
+    # what validation hid is given back for test
+    assert pairs(cut.full.positives) == pairs(cut.fit.positives) | pairs(cut.validation.held_out)
+
+
+@pytest.mark.parametrize("name", list(splits))
+def test_a_training_rating_in_time_is_in_the_training_graph(busy, name):
+    cut = split(busy, SplitConfig(name, positive_rating=6))
+    users, contents = cut.full.graph.pairs("RATED")
+    assert pairs(cut.full.positives) <= set(zip(users.tolist(), contents.tolist(), strict=True))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 40), st.integers(0, 4)), min_size=1, unique=True),
+    st.floats(0.05, 0.9),
+)
+@settings(max_examples=60, deadline=None)
+def test_last_fifth_equals_a_plain_loop(rows, share):
+    rows = sorted({(user, content): (user, day, content) for user, content, day in rows}.values())
+    users, days, contents = (np.array(column, np.int64) for column in zip(*rows, strict=True))
+    likes = Likes(users, contents, days, 6, 41)
+    cut = splits.build("last_fifth", {"share": share})(likes)
+    for user in range(6):
+        own = np.flatnonzero(users == user)
+        held = int(np.floor(len(own) * share + 1e-9))
+        assert cut.held_out[own].tolist() == [False] * (len(own) - held) + [True] * held
+        assert cut.until[user] == (days[own[-held - 1]] if held else np.iinfo(np.int64).max)
+
+
+def test_same_pairs_same_hash_whatever_else_is_known(toy, busy):
+    rows = [(0, day, 9, day) for day in range(1, 11)]
+    plain, config = split(toy.graph(rows), SplitConfig()), SplitConfig()
+    described = toy.arrays(
+        [
+            *toy.nodes(4, 30, title="A"),
+            *(toy.fact("RATED", u, c, d * DAY_S, rating=9.0) for u, c, _, d in rows),
+        ]
+    )
+    assert split(described, config).hash == plain.hash != split(busy, config).hash
+    assert split(described, config).graph_hash != plain.graph_hash
+    assert split(busy, replace(config, positive_rating=7)).hash != split(busy, config).hash
+
+
+def test_a_split_with_nothing_to_measure_says_what_to_do(toy):
+    with pytest.raises(SettingError, match="leaves no positive for test"):
+        split(toy.graph([(0, 1, 9, 1)]), SplitConfig())
+    with pytest.raises(SettingError, match="share must lie"):
+        split(toy.graph([(0, 1, 9, 1)]), SplitConfig(settings={"share": 1.0}))
+    with pytest.raises(UnknownName, match="nearest: temporal"):
+        split(toy.graph([(0, 1, 9, 1)]), SplitConfig("temporl"))
+
+
+@pytest.mark.skipif(not MOVIELENS.is_file(), reason="ml-latest-small is not beside this checkout")
+def test_last_fifth_of_movielens_small_has_603_test_users():
+    with MOVIELENS.open(encoding="utf-8", newline="") as file:
+        liked = [row for row in csv.DictReader(file) if float(row["rating"]) >= 4]
+    users, contents, times = (
+        np.array([int(row[name]) for row in liked]) for name in ("userId", "movieId", "timestamp")
+    )
+    order = np.lexsort((times, users))
+    likes = Likes(users[order], contents[order], times[order], users.max() + 1, contents.max() + 1)
+    cut = splits.build("last_fifth", {})(likes)
+    assert len(liked) == 48_580
+    assert len(np.unique(likes.users[cut.held_out])) == 603

@@ -1,0 +1,197 @@
+"""The training loop: gradients cleared, early stop, best parameters kept, exact resume."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from configs.registry import SettingError
+from experiments import training as loop
+from experiments.checkpoint import FILE, CheckpointError
+from experiments.evaluation import value_of
+from experiments.splits import SplitConfig, split
+from experiments.training import FitConfig, TrainingError, clip_gradients, fit, optimisers_of, step
+from models.interface import Trainable
+
+
+@dataclass(frozen=True)
+class TinyConfig:
+    width: int = 8
+    sparse: bool = False
+    dropout: float = 0.0
+
+
+class Tiny(Trainable):
+    """Matrix factorisation with a softmax over all contents."""
+
+    def fit(self, training):
+        self.training = training
+        users, contents = training.positives.shape
+        self.module = nn.ModuleDict(
+            {
+                "user": nn.Embedding(users, self.config.width, sparse=self.config.sparse),
+                "content": nn.Embedding(contents, self.config.width),
+                "dropout": nn.Dropout(self.config.dropout),
+            }
+        )
+        for name in ("user", "content"):
+            nn.init.normal_(self.module[name].weight, std=0.1)
+        self.pairs = torch.from_numpy(np.stack(training.positives.nonzero(), 1)).long()
+
+    def steps(self, generator):
+        for batch in self.pairs[torch.randperm(len(self.pairs), generator=generator)].split(500):
+            yield lambda batch=batch: self.loss(batch)
+
+    def loss(self, batch):
+        users = self.module["dropout"](self.module["user"](batch[:, 0]))
+        return nn.functional.cross_entropy(users @ self.module["content"].weight.T, batch[:, 1])
+
+    def freeze(self):
+        self.vectors = [self.module[name].weight.detach().clone() for name in ("user", "content")]
+
+    def score(self, users):
+        return (self.vectors[0][torch.from_numpy(users.rows)] @ self.vectors[1].T).numpy()
+
+    def arrays(self):
+        return {"user": self.vectors[0].numpy(), "content": self.vectors[1].numpy()}
+
+    def restore(self, arrays, graph):
+        self.vectors = [torch.from_numpy(arrays[name]) for name in ("user", "content")]
+
+
+CONFIG = FitConfig(learning_rate=0.05, epochs=6, patience=6)
+
+
+@pytest.fixture(scope="module")
+def cut(tasteful):
+    return split(tasteful, SplitConfig())
+
+
+def same(first, second):
+    for name, array in first.arrays().items():
+        np.testing.assert_array_equal(array, second.arrays()[name], err_msg=name)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_at_learning_rate_0_two_steps_on_one_batch_leave_the_same_gradient(cut, sparse):
+    model = Tiny(TinyConfig(sparse=sparse))
+    model.fit(cut.fit)
+    optimisers, gradients = optimisers_of(model.module, FitConfig(learning_rate=0)), []
+    for _ in range(2):
+        step(lambda: model.loss(model.pairs[:64]), model.module, optimisers, clip=1e9)
+        gradients.append([weight.grad.to_dense().clone() for weight in model.module.parameters()])
+    torch.testing.assert_close(*gradients)
+    assert all(gradient.abs().sum() > 0 for gradient in gradients[0])
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_it_finds_planted_tastes(cut, sparse):
+    model = Tiny(TinyConfig(sparse=sparse))
+    found = fit(model, cut.fit, cut.validation, replace(CONFIG, epochs=15))
+    assert found.curve[-1].loss < found.curve[0].loss
+    assert found.best_value == value_of(model, cut.validation, "ndcg@10") > 0.12
+
+
+def test_same_seed_same_model_and_the_outside_stays_untouched(cut):
+    models = [Tiny(TinyConfig(dropout=0.2)) for _ in range(3)]
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    for model, seed in zip(models, (1, 1, 2), strict=True):
+        fit(model, replace(cut.fit, seed=seed), None, replace(CONFIG, epochs=2))
+        torch.testing.assert_close(torch.get_rng_state(), before)
+    same(models[0], models[1])
+    assert not np.array_equal(models[0].arrays()["user"], models[2].arrays()["user"])
+
+
+def test_it_stops_early_and_keeps_the_best_epoch(cut, monkeypatch):
+    values, seen = iter([0.1, 0.3, 0.2, 0.3, 0.1, 0.9]), []
+
+    def measured(model, part, metric):
+        seen.append({name: array.copy() for name, array in model.arrays().items()})
+        return next(values)
+
+    monkeypatch.setattr(loop, "value_of", measured)
+    model = Tiny(TinyConfig())
+    found = fit(model, cut.fit, cut.validation, replace(CONFIG, epochs=9, patience=3))
+    assert (found.stopped, found.best_epoch, found.best_value, len(found.curve)) == ("patience", 2, 0.3, 5)
+    for name, array in model.arrays().items():
+        np.testing.assert_array_equal(array, seen[1][name])
+    assert not model.module.training
+
+
+def test_without_validation_all_epochs_run_and_the_last_is_kept(cut):
+    told, model = [], Tiny(TinyConfig())
+    found = fit(model, cut.full, None, replace(CONFIG, epochs=3, patience=1), told.append)
+    assert (found.stopped, found.best_epoch, found.best_value, len(found.curve)) == ("epochs", 3, None, 3)
+    assert len(told) == 3 and told[0].startswith("epoch 1/3: loss ")
+
+
+def test_no_epoch_begins_after_the_time_budget(cut):
+    found = fit(Tiny(TinyConfig()), cut.fit, cut.validation, replace(CONFIG, seconds=1e-9))
+    assert (found.stopped, len(found.curve)) == ("seconds", 1)
+
+
+def test_a_loss_that_is_no_number_is_told(cut):
+    class Broken(Tiny):
+        def loss(self, batch):
+            return super().loss(batch) * torch.nan
+
+    with pytest.raises(TrainingError, match="got nan in epoch 1: lower learning_rate"):
+        fit(Broken(TinyConfig()), cut.fit, None, CONFIG)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_training_broken_off_goes_on_with_the_same_numbers(cut, tmp_path, sparse):
+    config = TinyConfig(sparse=sparse, dropout=0.2)
+    whole, first, second = (Tiny(config) for _ in range(3))
+    straight = fit(whole, cut.fit, cut.validation, CONFIG)
+    fit(first, cut.fit, cut.validation, replace(CONFIG, epochs=3), folder=tmp_path)
+    resumed = fit(second, cut.fit, cut.validation, CONFIG, folder=tmp_path)
+    same(whole, second)
+    assert [(e.number, e.loss, e.value) for e in resumed.curve] == [
+        (e.number, e.loss, e.value) for e in straight.curve
+    ]
+    assert (resumed.best_epoch, resumed.best_value) == (straight.best_epoch, straight.best_value)
+
+
+def test_a_checkpoint_of_another_training_is_refused(cut, tmp_path):
+    fit(Tiny(TinyConfig()), cut.fit, None, replace(CONFIG, epochs=1), folder=tmp_path)
+    with pytest.raises(CheckpointError, match="it is of another training: delete it"):
+        fit(Tiny(TinyConfig()), cut.fit, None, replace(CONFIG, learning_rate=0.1), folder=tmp_path)
+    with pytest.raises(CheckpointError, match="another training"):
+        fit(Tiny(TinyConfig()), replace(cut.fit, seed=9), None, CONFIG, folder=tmp_path)
+
+
+def test_a_checkpoint_cut_off_is_refused(cut, tmp_path):
+    fit(Tiny(TinyConfig()), cut.fit, None, replace(CONFIG, epochs=1), folder=tmp_path)
+    path = tmp_path / FILE
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(CheckpointError, match="it cannot be read"):
+        fit(Tiny(TinyConfig()), cut.fit, None, CONFIG, folder=tmp_path)
+
+
+def test_a_checkpoint_holds_tensors_alone(cut, tmp_path):
+    fit(Tiny(TinyConfig()), cut.fit, None, replace(CONFIG, epochs=1), folder=tmp_path)
+    tensors = load_file(tmp_path / FILE)
+    save_file(tensors, tmp_path / "again.safetensors")
+    assert {"generator", "global_generator", "module/user.weight"} <= set(tensors)
+
+
+def test_clipping_scales_all_gradients_together():
+    dense = torch.tensor([3.0, 0.0])
+    sparse = torch.sparse_coo_tensor([[1, 1]], torch.tensor([[2.0], [2.0]]), (4, 1))  # 4 once added up
+    clip_gradients([dense, sparse], 1.0)
+    torch.testing.assert_close(dense, torch.tensor([0.6, 0.0]))
+    torch.testing.assert_close(sparse.to_dense()[1], torch.tensor([0.8]))
+    clip_gradients([dense], 1.0)
+    torch.testing.assert_close(dense, torch.tensor([0.6, 0.0]))
+
+
+def test_settings_are_checked():
+    with pytest.raises(SettingError, match="learning_rate and weight_decay of 0 or more"):
+        FitConfig(learning_rate=-1)
+    with pytest.raises(SettingError, match="epochs and patience of 1 or more"):
+        FitConfig(patience=0)
