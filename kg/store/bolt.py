@@ -35,6 +35,7 @@ _MEMBER_TYPES = {
     for role in fact.roles
 }
 _BY_LABEL = {fact.label: fact for fact in schema.FACTS.values() if not fact.is_binary}
+_BOLT = re.compile(r"(bolt|neo4j)(\+s|\+ssc)?://")
 _NOT_CODE = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|`[^`]*`|//[^\n]*|/\*.*?\*/", re.DOTALL)
 _LOAD_CSV = re.compile(r"\bLOAD\s+CSV\b", re.IGNORECASE)
 
@@ -107,6 +108,8 @@ class BoltStore(GraphStore):
 
     def _connect(self, uri: str, user: str, password: str) -> neo4j.Driver:
         try:
+            if not _BOLT.match(uri):  # the driver would try HTTP, which is no way to hold a transaction
+                raise ValueError("another scheme")
             return neo4j.GraphDatabase.driver(
                 uri,
                 auth=(user, password),
@@ -146,17 +149,20 @@ class BoltStore(GraphStore):
         if self._is_prepared:
             return
         there = {row["name"] for row in self.read("SHOW CONSTRAINTS YIELD name")}
-        labels = [MARKER, *schema.NODES, *_BY_LABEL]
-        for name, pattern in [
-            *((f"id_of_{label}", f"(n:`{label}`)") for label in labels),
-            *(
-                (f"id_of_{fact.name}", f"()-[n:`{fact.name}`]-()")
-                for fact in schema.FACTS.values()
-                if fact.is_binary
-            ),
-        ]:
-            if name not in there:
-                self.run(f"CREATE CONSTRAINT `{name}` IF NOT EXISTS FOR {pattern} REQUIRE n.id IS UNIQUE")
+        patterns = {label: f"(n:`{label}`)" for label in (MARKER, *schema.NODES, *_BY_LABEL)}
+        patterns |= {
+            kind.name: f"()-[n:`{kind.name}`]-()" for kind in schema.FACTS.values() if kind.is_binary
+        }
+        missing = [(name, pattern) for name, pattern in patterns.items() if f"id_of_{name}" not in there]
+
+        def constrain(tx: neo4j.ManagedTransaction) -> None:
+            for name, pattern in missing:
+                tx.run(
+                    f"CREATE CONSTRAINT `id_of_{name}` IF NOT EXISTS FOR {pattern} REQUIRE n.id IS UNIQUE"
+                ).consume()
+
+        if missing:
+            self.transact(constrain)
         self.run(
             f"MERGE (m:`{MARKER}` {{id: 'graph'}}) SET m.name = $name, m.format = $format",
             {"name": self.graph, "format": FORMAT},

@@ -1,6 +1,7 @@
 """A graph in the embedded server, and its first load through the server's batch endpoint."""
 
 import json
+import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -81,19 +82,23 @@ class EmbeddedStore(BoltStore):
                     f"a first load needs an empty graph that nobody else has open, {self.graph!r} is not: "
                     "write the records instead"
                 )
-            BoltStore.close(self)
-            self.server.load_aside()
-            try:
-                self._attach(self.graph)
-                self.prepare()
-                report = _Load(self, progress).run(nodes, hyperedges)
+            with tempfile.TemporaryDirectory(prefix="spool.", dir=self.server.folder) as spool:
+                load = _Load(self, Path(spool), progress)
+                report = load.spool(nodes, hyperedges)
                 BoltStore.close(self)
-                self.server.publish()
-            except BaseException:
-                BoltStore.close(self)
-                self.server.give_up_load()
-                self._attach(self.graph)
-                raise
+                self.server.load_aside()
+                try:
+                    self._attach(self.graph)
+                    self.prepare()
+                    load.send()
+                    load.check()
+                    BoltStore.close(self)
+                    self.server.publish()
+                except BaseException:
+                    BoltStore.close(self)
+                    self.server.give_up_load()
+                    self._attach(self.graph)
+                    raise
             self._attach(self.graph)
         return report
 
@@ -101,21 +106,22 @@ class EmbeddedStore(BoltStore):
 class _Load:
     """One first load: rows to files, files to the server, then the check."""
 
-    def __init__(self, store: EmbeddedStore, progress: Callable[[int, int], None] | None) -> None:
+    def __init__(
+        self, store: EmbeddedStore, folder: Path, progress: Callable[[int, int], None] | None
+    ) -> None:
         self._store, self._progress = store, progress
+        self._files = (folder / "vertices.jsonl", folder / "edges.jsonl")
         self._rows: dict[str, int] = {}  # node id -> how many vertices came before it
         self._vertices = self._edges = 0
         self._counts: dict[str, int] = {}
         self._edge_counts: dict[tuple[str, str, str], int] = {}  # (from label, type, to label) -> edges
 
-    def run(self, nodes: Iterable[Node], hyperedges: Iterable[Hyperedge]) -> WriteReport:
-        spool = self._store.server.folder / "loading.spool"
-        spool.mkdir()
-        files = (spool / "vertices.jsonl", spool / "edges.jsonl")
+    def spool(self, nodes: Iterable[Node], hyperedges: Iterable[Hyperedge]) -> WriteReport:
+        """Writes the rows to files, because the endpoint takes all vertices before the first edge."""
         try:
             with (
-                files[0].open("w", encoding="utf-8") as vertices,
-                files[1].open("w", encoding="utf-8") as edges,
+                self._files[0].open("w", encoding="utf-8") as vertices,
+                self._files[1].open("w", encoding="utf-8") as edges,
             ):
                 for node in nodes:
                     self._spool_node(node, vertices)
@@ -123,11 +129,8 @@ class _Load:
                     self._spool_fact(fact, vertices, edges)
         except OSError as error:
             raise StoreError(
-                f"{spool} must take the rows to load ({error}): free some disk, then repeat"
+                f"{self._files[0].parent} must take the rows to load ({error}): free some disk, then repeat"
             ) from error
-        if self._vertices:
-            self._send(files)
-        self._check()
         return WriteReport(len(self._rows), sum(self._counts.values()) - len(self._rows), 0)
 
     def _spool_node(self, node: Node, vertices: TextIO) -> None:
@@ -173,7 +176,10 @@ class _Load:
         self._edges += 1
         self._edge_counts[key] = self._edge_counts.get(key, 0) + 1
 
-    def _send(self, files: tuple[Path, Path]) -> None:
+    def send(self) -> None:
+        """Posts the files to the server that reads the unpublished folder."""
+        if not self._vertices:
+            return
         for _, type, _ in self._edge_counts:  # the endpoint takes edges of known types only
             self._store.server.command(f"CREATE EDGE TYPE `{type}` IF NOT EXISTS")
         reply = self._store.server.http(
@@ -185,7 +191,7 @@ class _Load:
                 "expectedRecords": str(self._vertices + self._edges),
             },
             headers={"Content-Type": "application/x-ndjson"},
-            content=self._stream(files),
+            content=self._stream(),
         )
         came = (reply["verticesCreated"], reply["edgesCreated"])
         if came != (self._vertices, self._edges):
@@ -194,9 +200,9 @@ class _Load:
                 f"see {self._store.server.log}"
             )
 
-    def _stream(self, files: tuple[Path, Path]) -> Iterator[bytes]:
+    def _stream(self) -> Iterator[bytes]:
         sent = 0
-        for path in files:
+        for path in self._files:
             with path.open("rb") as file:
                 while chunk := file.read(_CHUNK_BYTES):
                     yield chunk
@@ -204,7 +210,7 @@ class _Load:
                     if self._progress is not None:
                         self._progress(sent, self._vertices + self._edges)
 
-    def _check(self) -> None:
+    def check(self) -> None:
         """What arrived is what was sent, and every relationship is found from both of its ends."""
         found = self._store.count()
         if found != self._counts:

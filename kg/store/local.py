@@ -146,6 +146,8 @@ class LocalServer:
                 state = None
             if state is None:
                 self._discard()
+                for spool in self.folder.glob("spool.*"):
+                    shutil.rmtree(spool, ignore_errors=True)
                 state = replace(self._start("databases"), visitors=())
             self._keep(replace(state, visitors=(*_alive(state.visitors), self._me())))
         return self
@@ -389,7 +391,7 @@ class LocalServer:
 
     def _discard(self) -> None:
         """Removes what a load that was broken off has left."""
-        for name in ("loading", "loading.spool", "databases.empty"):
+        for name in ("loading", "databases.empty"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
     @contextmanager
