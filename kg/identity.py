@@ -267,7 +267,8 @@ def normalise_title(title: str) -> str:
         >>> normalise_title("The Fast & the Furious (2001)"), normalise_title("Amélie")
         ('fast and the furious', 'amelie')
     """
-    bare = _BRACKETS.sub(" ", title) or title
+    bare = _BRACKETS.sub(" ", title)
+    bare = bare if bare.strip() else title  # "(500)" keeps its brackets
     plain = unicodedata.normalize("NFKD", bare.replace("&", " and ").lower())
     folded = "".join(letter for letter in plain if not unicodedata.combining(letter)).replace("'", "")
     words = " ".join(re.findall(r"\w+", folded.replace("’", "")))

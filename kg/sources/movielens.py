@@ -74,6 +74,8 @@ class MovieLens(TableSource):
                 return
             title = take_apart(row["title"])
             key = f"movielens:{row['movieId']}"
+            if links and row["movieId"] not in links:
+                self.repair("film that links.csv does not hold told without IMDb id")
             ids = (*links.get(row["movieId"], ()), key)
             yield Node(
                 "Content",

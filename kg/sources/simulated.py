@@ -35,6 +35,7 @@ class Simulated(Source):
 
     def records(self) -> Iterator[Node | Hyperedge]:
         yield from places(self.name)
+        yield from (Node("Content", content_id) for content_id in self._contents)
         for window in windows(self._contents, self.name, WindowsConfig(seed=self.config.seed)):
             self.rows += 1
             yield window
