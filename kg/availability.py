@@ -45,6 +45,7 @@ class AvailabilityIndex:
     def __init__(self, graph: GraphArrays) -> None:
         self._graph = graph
         self.platforms = graph.ids("Platform")
+        self._names = graph.texts("Platform", "name")
         self.regions = [region.partition(":")[2] for region in graph.ids("Region")]
         self._contents = graph.size("Content")
         facts, regions = graph.incidence("AVAILABLE", "region")
@@ -117,11 +118,11 @@ class AvailabilityIndex:
 
     def _offer(self, place: int, region: str) -> Offer:
         fact = {name: self._table[name][int(self._fact[place])].as_py() for name in _OFFER_COLUMNS}
-        platform = self._graph.node("Platform", int(self._platform[place]))
+        platform = int(self._platform[place])
         return Offer(
             content_id=self._graph.id_of("Content", int(self._content[place])),
-            platform_id=platform.id,
-            platform=str(platform.properties.get("name", platform.id)),
+            platform_id=self.platforms[platform],
+            platform=self._names[platform] or self.platforms[platform],
             region=region,
             offer=fact["offer"] or "subscription",
             start_ts=fact["start_ts"],
