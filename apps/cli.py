@@ -228,7 +228,7 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Promotes a run's model if it passes the gate, else says what failed. Example: mg promote RUN"""
-    from apps.demo import promote_run
+    from apps.demo import promote_run, show_promotion
     from experiments.run import load_runs
     from kg.datasets import graph_name
 
@@ -334,15 +334,6 @@ def _show_results(results: list[Any]) -> None:
     console.show_table("leaderboard", columns, rows)
     for line in comparison_lines(comparison):
         console.out.print(line)
-
-
-def show_promotion(promotion: Any) -> None:
-    """Prints what the gate decided, condition by condition."""
-    rows = [("yes" if one.passed else "NO", one.name, one.must, one.came) for one in promotion.conditions]
-    console.show_table(f"gate for {promotion.version}", ("passed", "condition", "must", "came"), rows)
-    console.out.print(
-        f"promoted to {promotion.alias}" if promotion.promoted else f"not promoted: {promotion.reason}"
-    )
 
 
 def plain_version(version: Any) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class DemoReport:
     graph_hash: str
     leaderboard: list[dict[str, Any]]
     promotion: dict[str, Any]
-    evening: dict[str, Any]
+    evening: dict[str, Any] | None
     stages: list[dict[str, Any]]
     seconds: float
     peak_bytes: int
@@ -63,7 +63,11 @@ def run_demo(data: str | None, home: Home, user: str | None = None, port: int = 
             promotion = promote_run(best, "champion", home)
             show_promotion(promotion)
         with meter.stage("5 · endpoint"):
-            evening = ask_for_an_evening(dataset, graph, best, home, user, port)
+            evening = None
+            if ModelStore(home.models).alias(dataset.name, "champion") is None:
+                console.out.print("Nothing holds the alias champion, so there is nothing to serve.")
+            else:
+                evening = ask_for_an_evening(dataset, graph, best, home, user, port)
         seconds = meter.seconds
     stages = " · ".join(
         f"{stage.name.partition(' · ')[2].split(',')[0]} {stage.seconds:.0f} s" for stage in meter.stages
