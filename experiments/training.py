@@ -1,5 +1,6 @@
 """The only training loop in the house: gradient steps, early stop on validation, best parameters kept."""
 
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -267,5 +268,6 @@ def optimisers_of(module: nn.Module, config: FitConfig) -> list[torch.optim.Opti
     if dense:
         found.append(torch.optim.Adam(dense, config.learning_rate, weight_decay=config.weight_decay))
     if sparse:
-        found.append(torch.optim.SparseAdam(sparse, config.learning_rate))
+        # SparseAdam refuses 0, Adam does not; the smallest float moves no float32 parameter
+        found.append(torch.optim.SparseAdam(sparse, config.learning_rate or sys.float_info.min))
     return found

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from configs.registry import import_parts
 from kg.arrays import from_records
@@ -34,6 +35,15 @@ def nodes(users, contents, **columns):
         *(Node("Content", f"content:toy:{content:03d}", columns) for content in range(contents)),
         Node("Keyword", "keyword:odd"),
     ]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Threads cost more than they bring on tensors this small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

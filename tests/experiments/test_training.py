@@ -182,7 +182,7 @@ def test_a_checkpoint_holds_tensors_alone(cut, tmp_path):
 
 def test_clipping_scales_all_gradients_together():
     dense = torch.tensor([3.0, 0.0])
-    sparse = torch.sparse_coo_tensor([[1, 1]], torch.tensor([[2.0], [2.0]]), (4, 1))  # 4 once added up
+    sparse = torch.sparse_coo_tensor([[1, 1]], torch.tensor([[2.0], [2.0]]), (4, 1), check_invariants=True)
     clip_gradients([dense, sparse], 1.0)
     torch.testing.assert_close(dense, torch.tensor([0.6, 0.0]))
     torch.testing.assert_close(sparse.to_dense()[1], torch.tensor([0.8]))
