@@ -127,10 +127,12 @@ facts = [plain(content.kind)] if content.kind else []
 facts += [f"{content.details['runtime_minutes']} min"] if "runtime_minutes" in content.details else []
 facts += [plain(genre) for genre in content.genres]
 st.markdown(" · ".join(facts) + badge)
-left, middle, right = st.columns(3)
-left.metric("Ratings here", f"{content.ratings.count:,}")
-middle.metric("Mean of 10", "–" if content.ratings.mean is None else f"{content.ratings.mean:.1f}")
-right.metric("IMDb of 10", content.details.get("imdb_rating", "–"))
+with st.container(horizontal=True):
+    st.metric("Ratings here", f"{content.ratings.count:,}", width="content")
+    if content.ratings.mean is not None:
+        st.metric("Mean of 10", f"{content.ratings.mean:.1f}", width="content")
+    if "imdb_rating" in content.details:
+        st.metric("IMDb of 10", f"{content.details['imdb_rating']:.1f}", width="content")
 if content.details.get("synopsis"):
     st.markdown(plain(str(content.details["synopsis"])))
 st.subheader("People")
