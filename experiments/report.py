@@ -78,6 +78,11 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([told[0], "|" + "---|" * len(columns), *told[1:]])
 
 
+def leaderboard_markdown(comparison: Comparison) -> str:
+    """The leaderboard as a Markdown table."""
+    return markdown(*leaderboard_rows(comparison))
+
+
 def group_rows(
     results: Sequence[RunResult], metric: str = "ndcg@10"
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -18,6 +18,7 @@ from experiments.report import (
     comparison_lines,
     group_rows,
     leaderboard_figure,
+    leaderboard_markdown,
     leaderboard_rows,
     learning_curve_figure,
     markdown,
@@ -210,6 +211,7 @@ def test_tables_and_figures(results):
     board = compare(list(results.values()))
     columns, rows = leaderboard_rows(board)
     assert len(rows) == 4 and all(len(row) == len(columns) for row in rows)
+    assert leaderboard_markdown(board) == markdown(columns, rows)
     assert markdown(columns, rows).count("\n") == 5
     lines = " ".join(comparison_lines(board))
     assert "is better than random" in lines and "smallest gain over ease" in lines
