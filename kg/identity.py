@@ -160,10 +160,13 @@ class Resolver:
 
     def _join_by_title(self) -> None:
         blocks: dict[tuple[str, int, str], list[str]] = defaultdict(list)
-        for node_id, records in self._records.items():
-            for record in records:
-                if (block := _block(record.node)) is not None:
-                    blocks[block].append(node_id)
+        for root in [node_id for node_id in self._records if node_id not in self._parent]:
+            records = [record for member in self._group(root) for record in self._records[member]]
+            found = {block for record in records if (block := _block(record.node)) is not None}
+            if not found and len(records) > 1:  # the title of one and the year of another
+                found = {block} if (block := _block(merge(root, records))) is not None else set()
+            for block in found:
+                blocks[block].append(root)
         for block, members in sorted(blocks.items()):
             roots = sorted({self._root(member) for member in members})
             if len(roots) > 1 and not self._contradict(roots):

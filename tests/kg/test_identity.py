@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from kg.identity import Resolver, normalise_title
 from kg.records import Node
+from kg.tables import known
 
 
 def content(key, *ids, **known):
@@ -114,11 +115,11 @@ def test_conflicts_are_settled_as_the_graph_says():
     resolver.add(early, 0.4)
     resolver.add(late, 0.9)
     resolver.finish()
-    known = next(resolver.nodes()).properties
-    assert known["title"] == "Heat (1995)"  # the more reliable one
-    assert known["synopsis"] == "A longer one." and known["release_date"] == "1995-12-01"
-    assert known["imdb_rating"] == 8.3 and known["vote_count"] == 10 and known["observed_ts"] == 200
-    assert known["sources"] == ("x", "y")
+    merged = next(resolver.nodes()).properties
+    assert merged["title"] == "Heat (1995)"  # the more reliable one
+    assert merged["synopsis"] == "A longer one." and merged["release_date"] == "1995-12-01"
+    assert merged["imdb_rating"] == 8.3 and merged["vote_count"] == 10 and merged["observed_ts"] == 200
+    assert merged["sources"] == ("x", "y")
 
 
 def test_an_id_that_the_store_knows_is_kept_when_a_stronger_one_is_learned():
@@ -136,6 +137,29 @@ def test_two_stored_nodes_that_turn_out_one_are_named_to_be_erased():
     (node,) = resolver.nodes()
     assert node.id == "content:tmdb:5"
     assert [merge.merged for merge in resolver.log if merge.was_stored] == ["content:justwatch:tm1"]
+
+
+def test_an_identifier_that_others_claim_names_no_node():
+    resolver = resolve(
+        film("a:1", "imdb:tt0000001", "tmdb:5"),
+        film("b:2", "imdb:tt0000002", "tmdb:5", title="Ran"),
+        film("movielens:3", "tmdb:5", title="Dune"),
+    )
+    assert resolver.canonical("content:movielens:3") == "content:movielens:3"
+    assert len(list(resolver.nodes())) == 3
+
+
+def test_a_record_without_identifiers_stays_with_the_node_that_took_it_over():
+    stored = film(
+        "imdb:tt0000001", "imdb:tt0000001", "title:movie:1995:heat", title="Renamed since", year=1996
+    )
+    resolver = resolve(film("title:movie:1995:heat"), existing=[stored])
+    assert resolver.canonical("content:title:movie:1995:heat") == stored.id and not resolver.log
+
+
+def test_other_titles_stand_in_order():
+    titles = [film("a:1", "imdb:tt1", title=title) for title in ("M", "Q", "B", "Z", "C", "X")]
+    assert next(resolve(*titles).nodes()).properties["alternate_titles"] == ("B", "C", "Q", "X", "Z")
 
 
 def test_nodes_without_news_are_left_alone():
@@ -163,13 +187,16 @@ def test_titles_are_compared_without_article_accent_and_bracket():
 KEYS = st.sampled_from([f"{scheme}:{n}" for scheme in ("imdb", "tmdb", "justwatch", "odd") for n in range(4)])
 RECORDS = st.lists(
     st.builds(
-        lambda n, ids, title, year, told: film(
-            f"own:{n}", *ids, title=title, year=year, **({"synopsis": told} if told else {})
+        lambda n, ids, title, year, told: content(
+            f"own{n}:1",  # a scheme each, so that titles can join
+            *ids,
+            kind="movie",
+            **known(title=title, release_year=year, synopsis=told),
         ),
         st.integers(0, 7),
         st.lists(KEYS, max_size=3, unique=True),
-        st.sampled_from(["Heat", "The Heat", "Ran"]),
-        st.sampled_from([1995, 1996]),
+        st.sampled_from(["Heat", "The Heat", "Ran", None]),
+        st.sampled_from([1995, 1996, None]),
         st.sampled_from(["", "a", "bb", "cc"]),
     ),
     max_size=9,
@@ -181,7 +208,7 @@ def plain(resolver):
 
 
 @given(RECORDS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_said_twice_changes_nothing(records):
     once = resolve(*records)
     again = resolve(*records, existing=list(once.nodes()))

@@ -67,7 +67,7 @@ def test_on_a_checkerboard_nobody_leaves_the_own_colour():
         assert board.truth.user_group[user] == board.truth.content_group[content]
         assert fact.properties["rating"] == 10
         rated[user].add(content)
-    assert all(len(contents) < 5 for contents in rated.values()) or len(rated) == 6
+    assert len(rated) == 6 and any(len(contents) < 5 for contents in rated.values())  # some are left to find
 
 
 @pytest.mark.parametrize("settings", [{"users": 1}, {"contents": 3}, {"groups": 9}, {"duplicate_share": 2}])
