@@ -1,8 +1,9 @@
 """POST /v1/recommendations: what somebody should watch, where, until when and why."""
 
-import difflib
+import threading
 import time
-from typing import Annotated, Any, Literal
+from collections import OrderedDict
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, Field
@@ -10,37 +11,16 @@ from pydantic import BaseModel, Field
 from kg.feedback import hashed_user
 from models.explanation import explain
 from models.ranking import Step
-from serve.endpoints import ID_LENGTH, Endpoint, Reply, Request, endpoints
+from serve.endpoints import Endpoint, Reply, Request, endpoints
+from serve.filters import Context, Filters, Name, hard_filters
+from serve.gateway import Gateway
 from serve.offers import OfferReply, platform_ids, region_code, tell
-from serve.problems import Problem, shown
 from serve.shortlist import Limits, Person, Shortlist, person, shortlist
-from serve.snapshot import Snapshot, folded
+from serve.snapshot import Snapshot
 
-_TEXT = Annotated[str, Field(min_length=1, max_length=ID_LENGTH)]
 _SHOWN_MOVES = 10
+_LISTS_KEPT = 5000  # reasons of so many lists, about 10 kB each
 _REASONS = 2  # causes, and connections, that a title is told with
-
-
-class Filters(Request):
-    """What may stand in the list."""
-
-    include_rated: bool = Field(
-        False, description="hide only what the model was trained on as liked, not all that was rated or told"
-    )
-    include_unavailable: bool = Field(False, description="let in what cannot be watched in the region")
-    genres: list[_TEXT] | None = Field(None, max_length=50, description="any of these, by name or id")
-    kinds: list[Literal["movie", "series", "season", "episode"]] | None = Field(None, max_length=4)
-    max_minutes: int | None = Field(
-        None, ge=1, le=6000, description="contents of unknown length are left out"
-    )
-
-
-class Context(Request):
-    """The evening."""
-
-    minutes: int | None = Field(
-        None, ge=1, le=6000, description="time at hand: what is known to be longer is left out"
-    )
 
 
 class RecommendationsRequest(Request):
@@ -50,11 +30,11 @@ class RecommendationsRequest(Request):
     ranking of the model as it was measured offline: neither feedback nor the fallback for strangers enters.
     """
 
-    user_id: _TEXT = Field(description="anybody: somebody unknown is shown what is popular")
+    user_id: Name = Field(description="anybody: somebody unknown is shown what is popular")
     region: str | None = Field(
         None, max_length=20, description="ISO 3166-1 alpha-2; the person's own where left out"
     )
-    subscriptions: list[_TEXT] | None = Field(
+    subscriptions: list[Name] | None = Field(
         None, min_length=1, max_length=100, description="platforms that count; all where left out"
     )
     n: int = Field(10, ge=1, le=50, description="length of the list")
@@ -66,7 +46,7 @@ class RecommendationsRequest(Request):
         allow_inf_nan=False,
         description="0 is the order of the scores; MMR's λ is 1 − diversity",
     )
-    exclude: list[_TEXT] = Field([], max_length=1000, description="content ids to leave out")
+    exclude: list[Name] = Field([], max_length=1000, description="content ids to leave out")
     filters: Filters = Filters()
     at: int | None = Field(None, ge=0, le=4_102_444_800, description="UTC seconds; now where left out")
 
@@ -148,6 +128,11 @@ class Recommendations(Endpoint):
     Request = RecommendationsRequest
     Reply = RecommendationsReply
 
+    def __init__(self, gateway: Gateway) -> None:
+        super().__init__(gateway)
+        self._told: OrderedDict[tuple[object, ...], list[Why]] = OrderedDict()
+        self._lock = threading.Lock()
+
     def answer(self, request: RecommendationsRequest) -> RecommendationsReply:
         clock = _Clock()
         snapshot = self.gateway.snapshot()
@@ -156,13 +141,13 @@ class Recommendations(Endpoint):
         at = self.gateway.now() if request.at is None else request.at
         scores, cold_start, said = _scores(snapshot, who, request.is_bare)
         clock.lap("score")
-        allowed, steps = _allowed(snapshot, request, who)
+        allowed, taken = hard_filters(snapshot, request.filters, request.context, who.hidden, request.exclude)
         available = None
         if region is not None and not request.filters.include_unavailable:
             available = self.gateway.available(snapshot, region, subscriptions, at)
         found = shortlist(scores, snapshot.genres, Limits(request.n, request.diversity, allowed, available))
         clock.lap("rank")
-        whys = [_why(snapshot, who, row, cold_start) for row in found.rows.tolist()]
+        whys = self._whys(snapshot, who, found.rows.tolist(), cold_start)
         clock.lap("explain")
         contents = _contents(snapshot, found, whys, region, subscriptions or (), at)
         clock.lap("offers")
@@ -179,7 +164,7 @@ class Recommendations(Endpoint):
             simulated=any(content.simulated for content in contents),
             steps=[
                 StepReply(name="score", said=said),
-                *steps,
+                *(StepReply(name=one.name, said=one.said, removed=one.removed) for one in taken),
                 *(_told(snapshot, step, request) for step in found.steps),
             ],
             timings_ms=clock.laps,
@@ -188,6 +173,19 @@ class Recommendations(Endpoint):
     def example(self, snapshot: Snapshot) -> dict[str, Any]:
         users = snapshot.graph.ids("User")[:1]
         return {"user_id": users[0] if users else "somebody", "n": 5}
+
+    def _whys(self, snapshot: Snapshot, who: Person, rows: list[int], cold_start: bool) -> list[Why]:
+        """Reasons of a list; they hold while version and history stay, so they are kept a while."""
+        history = who.users.history.indices.tobytes()
+        listed = (snapshot.version.ref, int(who.users.rows[0]), history, cold_start, tuple(rows))
+        whys = self._told.get(listed)
+        if whys is None:
+            whys = [_why(snapshot, who, row, cold_start) for row in rows]
+            with self._lock:
+                self._told[listed] = whys
+                while len(self._told) > _LISTS_KEPT:
+                    self._told.popitem(last=False)
+        return whys
 
     def _person(self, snapshot: Snapshot, request: RecommendationsRequest) -> Person:
         user_id = hashed_user(request.user_id)
@@ -237,57 +235,6 @@ def _scores(snapshot: Snapshot, who: Person, is_bare: bool) -> tuple[np.ndarray,
     scores = snapshot.model.score(who.users)[0]
     told = f" and {who.feedback_count} events of feedback" if who.feedback_count else ""
     return scores, False, f"{version.ref} ({version.model}) on {who.users.history.nnz} liked contents{told}"
-
-
-def _allowed(
-    snapshot: Snapshot, request: RecommendationsRequest, who: Person
-) -> tuple[np.ndarray, list[StepReply]]:
-    """(i,) bool of the hard filters but availability, and how much each took out of what was left."""
-    allowed, steps, filters = snapshot.rankable.copy(), [], request.filters
-    left = int(np.count_nonzero(allowed))
-
-    def note(name: str, said: str) -> None:
-        nonlocal left
-        now = int(np.count_nonzero(allowed))
-        steps.append(StepReply(name=name, said=said, removed=left - now))
-        left = now
-
-    allowed[who.hidden] = False
-    note("hide_seen", "liked in training" if filters.include_rated else "rated, or told in feedback")
-    rows = [row for id in request.exclude if (row := snapshot.row(id)) is not None]
-    if rows:
-        allowed[rows] = False
-        note("exclude", "asked to be left out")
-    if filters.genres is not None:
-        allowed &= snapshot.has_genre(_genre_rows(snapshot, filters.genres))
-        note("genres", f"none of {', '.join(filters.genres)}")
-    if filters.kinds is not None:
-        allowed &= np.isin(snapshot.kinds, filters.kinds)
-        note("kinds", f"none of {', '.join(filters.kinds)}")
-    if filters.max_minutes is not None:
-        allowed &= snapshot.minutes <= filters.max_minutes  # NaN is not
-        note("max_minutes", f"longer than {filters.max_minutes} minutes, or of unknown length")
-    if request.context.minutes is not None:
-        allowed &= ~(snapshot.minutes > request.context.minutes)
-        note("context", f"longer than the {request.context.minutes} minutes at hand")
-    return allowed, steps
-
-
-def _genre_rows(snapshot: Snapshot, genres: list[str]) -> list[int]:
-    known = {folded(name): row for row, name in enumerate(snapshot.genre_names) if name}
-    found = []
-    for genre in genres:
-        row = snapshot.graph.row_of(genre) if genre.startswith("genre:") else known.get(folded(genre))
-        if row is None:
-            near = difflib.get_close_matches(folded(genre), known, n=3, cutoff=0.4) or sorted(known)[:3]
-            raise Problem(
-                422,
-                "unknown-genre",
-                f"filters.genres names genres of graph {snapshot.graph.name!r}, got {shown(genre)}: "
-                f"use {', '.join(near) or 'none, it has none'} (all stand in GET /v1/catalogue)",
-            )
-        found.append(row)
-    return found
 
 
 def _why(snapshot: Snapshot, who: Person, row: int, cold_start: bool) -> Why:

@@ -84,7 +84,7 @@ def timeline(offers: list[Any]) -> None:
             opacity=alt.Opacity(
                 "end:N",
                 title="end",
-                legend=alt.Legend(orient="bottom"),
+                legend=alt.Legend(orient="bottom", direction="vertical"),
                 scale=alt.Scale(domain=["end known", "end not known"], range=[1, 0.45]),
             ),
             tooltip=["platform:N", "offer:N", "from:T", "until:N", "data:N"],
