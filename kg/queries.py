@@ -1,5 +1,6 @@
 """Questions that people ask the graph, each one a Cypher text that ArcadeDB and Neo4j answer alike."""
 
+import difflib
 import inspect
 import re
 from collections.abc import Callable, Mapping
@@ -164,6 +165,8 @@ def expiring(store: GraphStore, region: str, days: int, at: int) -> list[Ending]
 
 def similar(store: GraphStore, content_id: str, n: int) -> list[Similar]:
     """The ``n`` contents that share most with one, the heaviest first, then by id."""
+    if n < 1:
+        raise SettingError(f"n lies above 0, got {n}: ask for at least one")
     found: dict[str, tuple[str, dict[str, int]]] = {}
     for query, subject in ((_SHARED_BELOW, "Content"), (_SHARED_ABOVE, "Person")):
         types = [type for type in SHARED_WEIGHT if schema.FACTS[type].roles[0].types[0] == subject]
@@ -188,6 +191,7 @@ def title(store: GraphStore, content_id: str) -> Title | None:
         about.setdefault(row["type"], []).append(row["name"] or row["id"].partition(":")[2])
     credited = store.cypher(_CREDITED, {**parameters, "types": list(CREDITS)})
     credited.sort(key=_billing)
+    credited = list({(row["type"], row["person_id"]): row for row in reversed(credited)}.values())[::-1]
     names = {type: tuple(sorted(found)) for type, found in about.items()}
     return Title(
         content=node_of("Content", content[0]["properties"]),
@@ -227,8 +231,9 @@ def ask(store: GraphStore, question: str, parameters: Mapping[str, str]) -> list
     name = question.replace("-", "_")
     if name not in QUERIES:
         if re.fullmatch(r"\w*", name):
+            near = difflib.get_close_matches(name, QUERIES, n=3, cutoff=0.3) or list(QUERIES)
             raise UnknownName(
-                f"no question is called {question!r}: use one of {', '.join(QUERIES)}, or write Cypher"
+                f"no question is called {question!r}; nearest: {', '.join(near)}; or write Cypher"
             )
         return store.cypher(question, values)
     signature = inspect.signature(QUERIES[name])
@@ -240,7 +245,7 @@ def ask(store: GraphStore, question: str, parameters: Mapping[str, str]) -> list
     for each, type in wanted.items():
         if type is int and not isinstance(values[each], int):
             raise SettingError(
-                f"{each} of {name} is a whole number, got {values[each]!r}; times are seconds since 1970 in UTC"
+                f"{each} of {name} is a whole number (times: UTC seconds), got {values[each]!r}: give one"
             )
     given = {each: str(parameters[each]) if type is str else values[each] for each, type in wanted.items()}
     answer = QUERIES[name](store, **given)

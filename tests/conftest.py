@@ -67,7 +67,7 @@ def neo4j_session(
         yield store
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def open_emptied(request: pytest.FixtureRequest) -> Callable[[str], GraphStore]:
     """Gives the empty store of a kind: memory, embedded or neo4j."""
 

@@ -59,6 +59,8 @@ class LocalConfig:
 
     heap: str = "1g"
     """Java's -Xmx."""
+    java_options: tuple[str, ...] = ("-XX:TieredStopAtLevel=1",)
+    """More for Java; without its second compiler a start and a load of 200,000 rows take a third less."""
     start_s: float = 60.0
     """How long a start may take."""
     stop_s: float = 30.0
@@ -325,7 +327,7 @@ class LocalServer:
             "arcadedb.command.timeout": self.config.command_s * 1000,
             "arcadedb.bolt.maxMessageSize": 2**28,
         }
-        lines = [f"-Xmx{self.config.heap}", "-cp", f"{package}/jars/*"]
+        lines = [f"-Xmx{self.config.heap}", *self.config.java_options, "-cp", f"{package}/jars/*"]
         lines += [f"-D{name}={value}" for name, value in settings.items()]
         lines.append("com.arcadedb.server.ArcadeDBServer")
         return "\n".join('"' + line.replace("\\", "\\\\").replace('"', '\\"') + '"' for line in lines)
