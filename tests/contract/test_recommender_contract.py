@@ -60,7 +60,7 @@ def tiny_settings(name: str) -> dict:
 def fitted(name: str, training: Training) -> Recommender:
     model = recommenders.build(name, tiny_settings(name))
     if isinstance(model, Trainable):
-        fit(model, training, None, FitConfig(learning_rate=0.01, epochs=15))
+        fit(model, training, None, FitConfig(learning_rate=0.02, epochs=8))
     else:
         model.fit(training)
     return model

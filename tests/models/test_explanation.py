@@ -123,6 +123,7 @@ def test_a_person_with_different_parts():
         (path,) = GraphPaths(graph).between(rows(graph, "old"), rows(graph, "new")[0])
         assert path.text == f"has {said}, who acted in *Old*"
         assert path.facts == {"DIRECTED", "ACTED_IN"}
+        assert GraphPaths(graph).between(rows(graph, "old"), rows(graph, "new")[0], facts=("DIRECTED",)) == []
 
 
 def test_who_directed_and_wrote_both_is_told_and_counted_once():
