@@ -74,8 +74,10 @@ class GraphSAGEConfig:
     """Positives of a step."""
     embedded: tuple[str, ...] = tuple(schema.NODES)
     """Types whose nodes each have a learned vector of their own; others start from that of their type."""
-    temperature: float = 0.1
-    """Cosines are divided by it at the start; it is learned."""
+    temperature: float = 0.2
+    """Cosines are divided by it."""
+    is_temperature_learned: bool = False
+    """True lets it move from there: it falls until the positives of training are known by heart."""
     embedding_sd: float = 0.1
     """Standard deviation of the learned node vectors at the start."""
     sampler: str = "dgl"
@@ -174,7 +176,9 @@ class Encoder(nn.Module):
         self.content = nn.Linear(features.shape[1], width, bias=False)
         layers = range(len(config.widths) - 1)
         self.layers = nn.ModuleList(Layer(config, layer, len(graph.relations)) for layer in layers)
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(config.temperature)))
+        self.log_scale = nn.Parameter(
+            torch.tensor(-math.log(config.temperature)), requires_grad=config.is_temperature_learned
+        )
         self.contents = slice(graph.users, graph.users + graph.contents)
         slot = torch.where(is_embedded, torch.cumsum(is_embedded, 0), 0)  # 0: no vector of its own
         self.register_buffer("slot", slot, persistent=False)
