@@ -74,8 +74,8 @@ def doctor(data: Data = None, as_json: AsJson = False) -> None:
         console.show_json(findings)
     else:
         rows = [
-            ("ok" if finding.is_ok else "NOT OK", finding.what, finding.came, finding.remedy)
-            for finding in findings
+            ("ok", one.what, one.came, "") if one.is_ok else ("NOT OK", one.what, one.came, one.remedy)
+            for one in findings
         ]
         console.show_table("doctor", ("", "what", "found", "what to do"), rows)
     if not all(finding.is_ok for finding in findings):
@@ -113,7 +113,7 @@ def ingest(
     ] = 0.01,
     as_json: AsJson = False,
 ) -> None:
-    """Reads a data set into the graph; twice is once. Example: mg ingest --data ../shared/data"""
+    """Reads a data set into the graph; twice is once. Example: mg ingest --data FOLDER"""
     from kg.datasets import open_dataset
     from kg.ingest import ingest as ingest_into
     from kg.store import open_store
@@ -246,17 +246,19 @@ def models(data: Data = None, as_json: AsJson = False) -> None:
     from models.store import ModelStore
 
     store = ModelStore(Home.here().models)
-    versions = store.versions()
     if as_json:
-        console.show_json([{"ref": version.ref, **plain_version(version)} for version in versions])
+        console.show_json([{"ref": version.ref, **_plain_version(version)} for version in store.versions()])
         return
     rows = [
-        (version.ref, version.graph, version.graph_hash[:8], store.aliases_of(version))
-        for version in versions
+        (version.ref, version.graph, version.graph_hash[:8], version.model, _aliases(store, version))
+        for version in store.versions()
     ]
-    console.show_table(
-        "versions", ("version", "graph", "hash", "aliases"), [(*row[:3], ", ".join(row[3])) for row in rows]
-    )
+    console.show_table("versions", ("version", "graph", "hash", "model", "aliases"), rows)
+
+
+def _aliases(store: Any, version: Any) -> str:
+    held = store.aliases(version.graph)
+    return ", ".join(alias for alias, ref in held.items() if ref == version.ref)
 
 
 @app.command()
@@ -336,7 +338,7 @@ def _show_results(results: list[Any]) -> None:
         console.out.print(line)
 
 
-def plain_version(version: Any) -> dict[str, Any]:
+def _plain_version(version: Any) -> dict[str, Any]:
     """A model version for JSON."""
     return {
         "graph": version.graph,

@@ -13,6 +13,8 @@ from kg.arrays import GraphArrays
 
 OFFER_ORDER = ("subscription", "free", "ads", "rent", "buy")
 """Which offer stands first for somebody who subscribes to its platform."""
+UNKNOWN_OFFER = "offer not known"
+"""For a source that mixes a shop with a subscription."""
 DAY_S = 86_400
 
 
@@ -124,7 +126,7 @@ class AvailabilityIndex:
             platform_id=self.platforms[platform],
             platform=self._names[platform] or self.platforms[platform],
             region=region,
-            offer=fact["offer"] or "subscription",
+            offer=fact["offer"] or UNKNOWN_OFFER,
             start_ts=fact["start_ts"],
             end_ts=fact["end_ts"],
             source=fact["source"],

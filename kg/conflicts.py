@@ -1,4 +1,4 @@
-"""What one node says where its records disagree, see graph.md 5: conflicts."""
+"""What one node says where its records disagree."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Record:
 
 
 def merge(node_id: str, records: Sequence[Record]) -> Node:
-    """One node out of what several records say, see graph.md 5: conflicts."""
+    """One node out of what several records say."""
     type, own = records[0].node.type, records[0].node
     if len(records) == 1 and own.id == node_id and _is_plain(own):
         return own

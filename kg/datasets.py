@@ -3,7 +3,7 @@
 What a data set is made of stands in ``configs/graph/``: one YAML file each."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +51,13 @@ def graph_name(data: str | Path | None) -> str:
     """The name of the graph that :func:`open_dataset` makes of ``data``; opens no file."""
     if data is None or not str(data):
         return DEFAULT
-    if str(data) in (DEFAULT, WORLD):
+    if str(data) in (DEFAULT, WORLD, STREAMING):
         return str(data)
     folder = Path(data)
     if not folder.is_dir():
         raise SourceError(
             folder,
-            f"data is {DEFAULT}, {WORLD} or a folder",
+            f"data is {DEFAULT}, {WORLD}, {STREAMING} or a folder",
             "a file" if folder.exists() else "neither a name nor a folder",
             "give one of these names or an existing folder",
         )
@@ -81,12 +81,27 @@ def open_dataset(data: str | Path | None, home: Home) -> Dataset:
     """
     name = graph_name(data)
     folder = None
+    if str(data) == STREAMING:
+        raise SourceError(
+            Path(STREAMING),
+            "the sources of the streaming data lie in a folder",
+            "its name alone",
+            "give the folder that holds ml-latest-small, streaming-catalogues and tmdb-5000",
+        )
     if name != WORLD:
         given = data is not None and str(data) not in ("", DEFAULT)
         folder = Path(str(data)).resolve() if given else get(name, home)
     is_named = name in (DEFAULT, WORLD, STREAMING)
     settings = load(f"graph/{name if is_named else _ATOMIC}.yaml")
-    return build({**settings, "name": name}, folder)
+    return _with_feedback(build({**settings, "name": name}, folder), home)
+
+
+def _with_feedback(dataset: Dataset, home: Home) -> Dataset:
+    """What people told the endpoints comes back as one more source, last of all."""
+    log = home.feedback(dataset.name)
+    if not log.is_file():
+        return dataset
+    return replace(dataset, sources=(*dataset.sources, sources.build("feedback", {"path": str(log)})))
 
 
 def build(settings: Mapping[str, Any], folder: Path | None) -> Dataset:
@@ -112,7 +127,7 @@ def join_counts(opened: Sequence[Source]) -> dict[str, int]:
 
     Returns:
         How many films there are, and how many have a catalogue entry, credits, availability by country, any
-        platform, and a plot; the last lines of graph.md say what these must be.
+        platform, and a plot.
 
     Cost: reads every source once, about 20 s for ``streaming``; holds the contents in memory.
     """

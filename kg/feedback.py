@@ -18,7 +18,7 @@ RANGES = {"rating": (0.0, 10.0), "watched": (0.0, 1.0)}
 LIKE_RATING, DISLIKE_RATING = 9.0, 2.0
 """What a like and a dislike stand for on the scale of ratings, 0 to 10."""
 WATCHED_SHARE = 0.7
-"""Above this progress a content counts as watched, and as liked where no opinion was given (models.md 3)."""
+"""Above this progress a content counts as watched, and as liked where no opinion was given."""
 _TABLE = """
 CREATE TABLE IF NOT EXISTS feedback (
   number INTEGER PRIMARY KEY AUTOINCREMENT,

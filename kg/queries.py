@@ -10,7 +10,7 @@ from typing import Any
 
 from configs.registry import SettingError, UnknownName
 from kg import schema
-from kg.availability import DAY_S, OFFER_ORDER
+from kg.availability import DAY_S, OFFER_ORDER, UNKNOWN_OFFER
 from kg.records import Node
 from kg.store.base import GraphStore
 from kg.store.encoding import node_of
@@ -145,7 +145,7 @@ def where_to_watch(store: GraphStore, content_id: str, region: str, at: int) -> 
         Window(
             platform_id=row["platform_id"],
             platform=row["platform"] or row["platform_id"],
-            offer=row["offer"] or "subscription",
+            offer=row["offer"] or UNKNOWN_OFFER,
             price=row["price"],
             currency=row["currency"],
             start_ts=row["start_ts"],
@@ -262,7 +262,7 @@ def _plain(value: Any) -> Any:
 
 
 def _preference(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    offer = row["offer"] or "subscription"
+    offer = row["offer"] or UNKNOWN_OFFER
     rank = OFFER_ORDER.index(offer) if offer in OFFER_ORDER else len(OFFER_ORDER)
     platform = row["platform"] or row["platform_id"]
     return rank, row["price"] or 0.0, platform, row["platform_id"], row["start_ts"] or 0, row["id"]

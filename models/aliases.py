@@ -50,6 +50,13 @@ class Aliases:
                 f"{path} must name a version ({error}): delete it and set the alias anew"
             ) from None
 
+    def held(self, graph: str) -> dict[str, str]:
+        """Alias -> version, for every alias of a graph."""
+        check_name("graph", graph)
+        names = sorted(path.stem for path in (self._root / "aliases" / graph).glob("[!.]*.json"))
+        holders = {alias: self.holder(graph, alias) for alias in names}
+        return {alias: version for alias, version in holders.items() if version is not None}
+
     def move(self, graph: str, alias: str, version: str, reason: str) -> AliasMove | None:
         """Lets ``version`` hold an alias; None where it did already.
 

@@ -200,6 +200,10 @@ class ModelStore:
         held = self._aliases.holder(graph_name, alias)
         return None if held is None else self.load(held)
 
+    def aliases(self, graph_name: str) -> dict[str, str]:
+        """Alias -> version reference, for every alias of a graph; the versions are not verified here."""
+        return self._aliases.held(graph_name)
+
     def history(self, graph_name: str, alias: str) -> list[AliasMove]:
         """All moves of an alias, oldest first."""
         return self._aliases.history(graph_name, alias)

@@ -13,7 +13,7 @@ from models.interface import Users
 from models.ranking import Step, diversify, drop_unavailable, top
 from serve.snapshot import Snapshot
 
-POOL = 100  # candidates that diversity picks from, models.md 5
+POOL = 100  # candidates that diversity picks from
 
 
 @dataclass(frozen=True)

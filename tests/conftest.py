@@ -35,9 +35,9 @@ def neo4j_login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str,
         yield uri, user, os.environ.get("MG_TEST_NEO4J_PASSWORD", "")
         return
     if not NEO4J_START.exists():
-        pytest.skip("no Neo4j here: name one with MG_TEST_NEO4J_URI")
+        _absent("no Neo4j here: name one with MG_TEST_NEO4J_URI")
     if shutil.which("java") is None:
-        pytest.skip("Neo4j needs Java 17, there is none")
+        _absent("Neo4j needs Java 17, there is none")
     home = tmp_path_factory.mktemp("neo4j")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -49,7 +49,7 @@ def neo4j_login(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str,
         timeout=180,
     )
     if started.returncode:
-        pytest.skip(f"Neo4j did not start: {started.stderr.strip()}")
+        _absent(f"Neo4j did not start: {started.stderr.strip()}")
     said = dict(pair.split("=", 1) for pair in started.stdout.split()[1:])
     server = psutil.Process(int(said["NEO4J_PID"]))
     try:
@@ -114,3 +114,10 @@ def wait_until(holds: Callable[[], object], seconds: float = 60) -> None:
         if time.monotonic() > until:
             raise TimeoutError(f"did not hold within {seconds} s")
         time.sleep(0.01)
+
+
+def _absent(why: str) -> None:
+    """Skips, or fails where these tests must not be missing."""
+    if os.environ.get("MG_TEST_MUST_NEO4J"):
+        pytest.fail(f"MG_TEST_MUST_NEO4J is set: {why}")
+    pytest.skip(why)

@@ -8,8 +8,6 @@ from pydantic import BaseModel, Field
 from models.store import ModelVersion
 from serve.endpoints import Endpoint, Reply, endpoints
 
-ALIASES = ("champion", "shadow", "canary")
-
 
 class VersionReply(BaseModel):
     """One version."""
@@ -56,9 +54,8 @@ class Models(Endpoint):
 
     def answer(self, request: object) -> ModelsReply:
         store, graph, current = self.gateway.models, self.gateway.config.graph, self.gateway.current
-        history = [move for alias in ALIASES for move in store.history(graph, alias)]
-        holders = {alias: self.gateway.aliases.holder(graph, alias) for alias in ALIASES}
-        held = {alias: version for alias, version in holders.items() if version is not None}
+        held = store.aliases(graph)
+        history = [move for alias in held for move in store.history(graph, alias)]
         serving = None if current is None else current.version.ref
         return ModelsReply(
             graph=graph,

@@ -1,4 +1,4 @@
-"""Data sets are opened by name or folder; the real ones join as far as graph.md says."""
+"""Data sets are opened by name or folder; the real ones join as far as their files allow."""
 
 import re
 import shutil
@@ -9,6 +9,7 @@ import pytest
 from configs.home import Home
 from configs.loading import ROOT, load
 from kg.datasets import build, graph_name, join_counts, open_dataset
+from kg.feedback import FeedbackEvent, FeedbackLog
 from kg.records import Node, SourceError
 
 DATA = Path(__file__).parents[1] / "data" / "sources"
@@ -68,7 +69,7 @@ def test_a_folder_laid_out_as_streaming(tmp_path):
 
 @pytest.mark.parametrize("data", ["movielens-1m", "nowhere/at/all", __file__])
 def test_neither_a_name_nor_a_folder(data, tmp_path):
-    with pytest.raises(SourceError, match="movielens-100k, world or a folder"):
+    with pytest.raises(SourceError, match="movielens-100k, world, streaming or a folder"):
         open_dataset(data, Home(tmp_path))
 
 
@@ -108,3 +109,20 @@ def test_the_real_files_join_as_far_as_counted(tmp_path):
     came = join_counts(dataset.sources)
     assert came == {what: pytest.approx(count, rel=0.01) for what, count in counted.items()}
     assert all(len(source.rejects) <= 0.001 * source.rows for source in dataset.sources)
+
+
+def test_feedback_comes_back_as_the_last_source(tmp_path):
+    home = Home(tmp_path)
+    assert "feedback" not in [source.name for source in open_dataset("world", home).sources]
+    log = FeedbackLog(home.feedback("world"))
+    log.append(FeedbackEvent("user:a", "content:b", "like", key="k", ts=7))
+    log.close()
+    last = open_dataset("world", home).sources[-1]
+    assert last.name == "feedback"
+    assert [record.type for record in last.read()] == ["User", "RATED"]
+
+
+def test_a_graph_may_be_named_where_its_sources_may_not(tmp_path):
+    assert graph_name("streaming") == "streaming"
+    with pytest.raises(SourceError, match="give the folder"):
+        open_dataset("streaming", Home(tmp_path))
