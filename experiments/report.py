@@ -50,12 +50,7 @@ def comparison_lines(comparison: Comparison) -> list[str]:
         )
     if comparison.warm_users < comparison.least_users:
         lines.append(f"Fewer than {comparison.least_users} warm users: nothing is called better here.")
-    best = comparison.rows[0].name
-    lines += [
-        _sentence(one, comparison)
-        for one in comparison.differences
-        if one.first == best or one.second == comparison.yardstick
-    ]
+    lines += [_sentence(one) for one in comparison.differences]
     if comparison.detectable_share is not None:
         lines.append(
             f"The smallest gain over {comparison.yardstick} that this split can show is "
@@ -163,7 +158,7 @@ def learning_curve_figure(result: RunResult) -> Figure:
     return figure
 
 
-def _sentence(difference: Difference, comparison: Comparison) -> str:
+def _sentence(difference: Difference) -> str:
     gain = (
         f"{difference.paired.difference:+.4f}, p {_equals(difference.p)}, d = {difference.paired.effect:.2f}"
     )
