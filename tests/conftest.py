@@ -13,9 +13,10 @@ import psutil
 import pytest
 
 from kg.store.base import GraphStore
-from kg.store.bolt import MARKER, BoltConfig, BoltStore
+from kg.store.bolt import BoltConfig, BoltStore
 from kg.store.embedded import EmbeddedStore
 from kg.store.memory import MemoryStore
+from kg.store.statements import MARKER
 
 TEST_GRAPH = "media-gateway-tests"
 NEO4J_START = Path(__file__).resolve().parents[2] / "shared" / "neo4j" / "start"

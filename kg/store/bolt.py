@@ -2,6 +2,7 @@
 
 Facts of two members are relationships; facts of more are nodes with one relationship a member."""
 
+import logging
 import os
 import re
 import time
@@ -22,22 +23,12 @@ from kg import schema
 from kg.records import Hyperedge, Node
 from kg.store.base import GraphStore, Neighbour, StoreError, WriteReport
 from kg.store.encoding import fact_of, members_of, node_of
+from kg.store.statements import CONSTRAINED, COUNTS, MARKER, MEMBER_TYPES, fact_over, reads_files
 from kg.store.writing import MissingNodes, Writer
 
 Answer = TypeVar("Answer")
-MARKER = "MediaGateway"
-"""Label of the one node that says whose database this is; no node type of the schema."""
 FORMAT = 1
-_MEMBER_TYPES = {
-    fact.member_type(role.name): (fact.name, role.name)
-    for fact in schema.FACTS.values()
-    if not fact.is_binary
-    for role in fact.roles
-}
-_BY_LABEL = {fact.label: fact for fact in schema.FACTS.values() if not fact.is_binary}
 _BOLT = re.compile(r"(bolt|neo4j)(\+s|\+ssc)?://")
-_NOT_CODE = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|`[^`]*`|//[^\n]*|/\*.*?\*/", re.DOTALL)
-_LOAD_CSV = re.compile(r"\bLOAD\s+CSV\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -110,6 +101,8 @@ class BoltStore(GraphStore):
         try:
             if not _BOLT.match(uri):  # the driver would try HTTP, which is no way to hold a transaction
                 raise ValueError("another scheme")
+            if not (log := logging.getLogger("neo4j")).handlers:  # our errors say it, once and with a remedy
+                log.addHandler(logging.NullHandler())
             return neo4j.GraphDatabase.driver(
                 uri,
                 auth=(user, password),
@@ -149,11 +142,7 @@ class BoltStore(GraphStore):
         if self._is_prepared:
             return
         there = {row["name"] for row in self.read("SHOW CONSTRAINTS YIELD name")}
-        patterns = {label: f"(n:`{label}`)" for label in (MARKER, *schema.NODES, *_BY_LABEL)}
-        patterns |= {
-            kind.name: f"()-[n:`{kind.name}`]-()" for kind in schema.FACTS.values() if kind.is_binary
-        }
-        missing = [(name, pattern) for name, pattern in patterns.items() if f"id_of_{name}" not in there]
+        missing = [(name, pattern) for name, pattern in CONSTRAINED.items() if f"id_of_{name}" not in there]
 
         def constrain(tx: neo4j.ManagedTransaction) -> None:
             for name, pattern in missing:
@@ -285,7 +274,7 @@ class BoltStore(GraphStore):
                 "[(f)-[y]->(m) | [type(y), m.id]] AS members",
                 {"id": node_id, "types": member_types, "limit": limit},
             )
-            facts += [_fact_over(row["label"], row["properties"], row["members"]) for row in rows]
+            facts += [fact_over(row["label"], row["properties"], row["members"]) for row in rows]
         found = [
             Neighbour(other, role, fact)
             for fact in facts
@@ -296,7 +285,7 @@ class BoltStore(GraphStore):
 
     def count(self) -> dict[str, int]:
         def ask(tx: neo4j.ManagedTransaction) -> dict[str, int]:
-            return {type: tx.run(query).single(strict=True)["n"] for type, query in _COUNTS.items()}
+            return {type: tx.run(query).single(strict=True)["n"] for type, query in COUNTS.items()}
 
         with self._guard(), self._reader.session(default_access_mode=neo4j.READ_ACCESS) as session:
             found = session.execute_read(ask)
@@ -305,7 +294,7 @@ class BoltStore(GraphStore):
     def erase(self, node_id: str) -> int:
         label = _label_of(node_id)
         to_node = f"(n:`{label}` {{id: $id}})"
-        parameters = {"id": node_id, "rows": self.config.erase_rows, "members": list(_MEMBER_TYPES)}
+        parameters = {"id": node_id, "rows": self.config.erase_rows, "members": list(MEMBER_TYPES)}
         with self.writing():
             facts = self._delete_all(
                 f"MATCH {to_node}<-[x]-(f) WHERE type(x) IN $members WITH DISTINCT f LIMIT $rows "
@@ -326,8 +315,7 @@ class BoltStore(GraphStore):
         return total
 
     def cypher(self, query: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        code = re.sub(r"\\u+([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), query)
-        if _LOAD_CSV.search(_NOT_CODE.sub(" ", code)):
+        if reads_files(query):
             raise StoreError(
                 "a question may only read this graph, got LOAD CSV, which reads files of the server: "
                 "leave it out"
@@ -401,30 +389,11 @@ class _Collision(StoreError):
     """An id that must be unique was there already."""
 
 
-def _count_queries() -> dict[str, str]:
-    found = {label: f"MATCH (n:`{label}`) RETURN count(n) AS n" for label in schema.NODES}
-    for fact in schema.FACTS.values():
-        pattern = f"()-[n:`{fact.name}`]->()" if fact.is_binary else f"(n:`{fact.label}`)"
-        found[fact.name] = f"MATCH {pattern} RETURN count(n) AS n"
-    return found
-
-
-_COUNTS = _count_queries()
-
-
 def _label_of(node_id: str) -> str:
     try:
         return schema.node_type_of(node_id).name
     except KeyError as error:
         raise StoreError(str(error.args[0])) from None
-
-
-def _fact_over(label: str, properties: Mapping[str, Any], members: Sequence[Sequence[str]]) -> Hyperedge:
-    by_role: dict[str, tuple[str, ...]] = {}
-    for member_type, node_id in sorted(members):
-        role = _MEMBER_TYPES[member_type][1]
-        by_role[role] = (*by_role.get(role, ()), node_id)
-    return fact_of(_BY_LABEL[label].name, properties, by_role)
 
 
 def _plain(value: Any) -> Any:

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ import psutil
 from neo4j import exceptions
 
 from kg.store.base import StoreError
+from kg.store.visitors import State, Visitor, alive, process_of, read_state, write_private, write_state
 
 DATABASE = "media"
 """Name of the one database inside the server."""
@@ -73,28 +74,6 @@ class LocalConfig:
     """Another Java; None takes the one that comes with the package."""
 
 
-@dataclass(frozen=True)
-class _Visitor:
-    """A process that uses the server; pids come again, so the time of its creation goes with it."""
-
-    pid: int
-    created: float
-    token: str
-
-
-@dataclass(frozen=True)
-class _State:
-    """What the state file says of the running server."""
-
-    pid: int
-    created: float
-    bolt_port: int
-    http_port: int
-    databases: str
-    """Folder under the root that the server reads, ``databases`` or ``loading``."""
-    visitors: tuple[_Visitor, ...] = field(default=())
-
-
 class LocalServer:
     """The server of one folder: started, found, shared, stopped.
 
@@ -105,7 +84,7 @@ class LocalServer:
     def __init__(self, folder: Path, config: LocalConfig | None = None) -> None:
         self.folder, self.config = Path(folder).resolve(), config or LocalConfig()
         self._token, self._opener = uuid.uuid4().hex, os.getpid()
-        self._state: _State | None = None
+        self._state: State | None = None
 
     @property
     def log(self) -> Path:
@@ -136,7 +115,7 @@ class LocalServer:
         with self._lock():
             state = self._find()
             if state is not None and state.databases == "loading":
-                if others := _alive(state.visitors):
+                if others := alive(state.visitors):
                     raise StoreError(
                         f"the graph in {self.folder} is being loaded for the first time by process "
                         f"{others[0].pid}: wait until it has ended, or end it"
@@ -151,7 +130,7 @@ class LocalServer:
                 for spool in self.folder.glob("spool.*"):
                     shutil.rmtree(spool, ignore_errors=True)
                 state = replace(self._start("databases"), visitors=())
-            self._keep(replace(state, visitors=(*_alive(state.visitors), self._me())))
+            self._keep(replace(state, visitors=(*alive(state.visitors), self._me())))
         return self
 
     def load_aside(self) -> None:
@@ -178,19 +157,19 @@ class LocalServer:
     def is_shared(self) -> bool:
         """Whether other living processes, or other stores of this one, visit the server."""
         with self._lock():
-            state = self._read_state()
-            return state is not None and any(v.token != self._token for v in _alive(state.visitors))
+            state = read_state(self.folder)
+            return state is not None and any(v.token != self._token for v in alive(state.visitors))
 
     def close(self) -> None:
         """Leaves; the last visitor stops the server."""
         if self._state is None or os.getpid() != self._opener:  # a forked child leaves the server alone
             return
         with self._lock():
-            state = self._read_state()
+            state = read_state(self.folder)
             if state is not None and state.pid == self._state.pid:
-                left = tuple(v for v in _alive(state.visitors) if v.token != self._token)
+                left = tuple(v for v in alive(state.visitors) if v.token != self._token)
                 if left:
-                    self._write_state(replace(state, visitors=left))
+                    write_state(self.folder, replace(state, visitors=left))
                 else:
                     self._end(state)
             self._state = None
@@ -199,7 +178,7 @@ class LocalServer:
         """Password of ``root`` or ``reader``, made at the first start."""
         path = self.folder / "secret.json"
         if not path.exists():
-            _write_private(path, json.dumps({name: secrets.token_hex(16) for name in ("root", "reader")}))
+            write_private(path, json.dumps({name: secrets.token_hex(16) for name in ("root", "reader")}))
         return json.loads(path.read_text(encoding="utf-8"))[user]
 
     def query(self, sql: str) -> list[dict[str, Any]]:
@@ -232,38 +211,26 @@ class LocalServer:
         return reply.json()
 
     @property
-    def _running(self) -> _State:
+    def _running(self) -> State:
         if self._state is None:
             raise StoreError(f"the server of {self.folder} is closed: open the graph again")
         return self._state
 
-    def _me(self) -> _Visitor:
-        return _Visitor(os.getpid(), psutil.Process().create_time(), self._token)
+    def _me(self) -> Visitor:
+        return Visitor(os.getpid(), psutil.Process().create_time(), self._token)
 
-    def _find(self) -> _State | None:
+    def _find(self) -> State | None:
         """The server that the state file names, if that very process still runs."""
-        state = self._read_state()
-        if state is not None and _process(state.pid, state.created) is None:
+        state = read_state(self.folder)
+        if state is not None and process_of(state.pid, state.created) is None:
             state = None
         return state
 
-    def _keep(self, state: _State) -> None:
+    def _keep(self, state: State) -> None:
         self._state = state
-        self._write_state(state)
+        write_state(self.folder, state)
 
-    def _read_state(self) -> _State | None:
-        try:
-            known = json.loads((self.folder / "server.json").read_text(encoding="utf-8"))
-            return _State(**{**known, "visitors": tuple(_Visitor(**v) for v in known["visitors"])})
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
-
-    def _write_state(self, state: _State) -> None:
-        aside = self.folder / "server.json.new"
-        _write_private(aside, json.dumps(asdict(state)))
-        aside.replace(self.folder / "server.json")
-
-    def _start(self, databases: str) -> _State:
+    def _start(self, databases: str) -> State:
         (self.folder / databases).mkdir(exist_ok=True)
         for name in ("config", "log"):
             (self.folder / name).mkdir(exist_ok=True)
@@ -274,17 +241,18 @@ class LocalServer:
                 f"it has {room // 2**20}: free some, or name another folder with MG_HOME"
             )
         (self.folder / "config" / "server-groups.json").write_text(json.dumps(_GROUPS), encoding="utf-8")
-        for attempt in range(3):  # a free port may be taken before Java binds it
+        for _ in range(3):  # a free port may be taken before Java binds it
+            said_before = self.log.stat().st_size if self.log.exists() else 0
             state = self._spawn(databases, _free_port(), _free_port())
-            if self._wait(state, is_last=attempt == 2):
+            if self._wait(state, said_before):
                 return state
         raise StoreError(f"the embedded server found no free port three times: see {self.log}")
 
-    def _spawn(self, databases: str, bolt_port: int, http_port: int) -> _State:
+    def _spawn(self, databases: str, bolt_port: int, http_port: int) -> State:
         package = _package()
         java = self.config.java or bundled_java()
         arguments = self.folder / "java.args"
-        _write_private(arguments, self._arguments(package, databases, bolt_port, http_port))
+        write_private(arguments, self._arguments(package, databases, bolt_port, http_port))
         try:
             with self.log.open("ab") as log:
                 child = subprocess.Popen(
@@ -305,8 +273,8 @@ class LocalServer:
             created = psutil.Process(child.pid).create_time()
         except psutil.NoSuchProcess:
             created = 0.0
-        state = _State(child.pid, created, bolt_port, http_port, databases, (self._me(),))
-        self._write_state(state)
+        state = State(child.pid, created, bolt_port, http_port, databases, (self._me(),))
+        write_state(self.folder, state)
         return state
 
     def _arguments(self, package: Path, databases: str, bolt_port: int, http_port: int) -> str:
@@ -332,7 +300,7 @@ class LocalServer:
         lines.append("com.arcadedb.server.ArcadeDBServer")
         return "\n".join('"' + line.replace("\\", "\\\\").replace('"', '\\"') + '"' for line in lines)
 
-    def _wait(self, state: _State, is_last: bool) -> bool:
+    def _wait(self, state: State, said_before: int) -> bool:
         """Waits until the server answers; False when its port was taken and another may be tried."""
         until = time.monotonic() + self.config.start_s
         while time.monotonic() < until:
@@ -342,7 +310,7 @@ class LocalServer:
                 return True
             time.sleep(0.05)
         self._end(state)
-        said = _tail(self.log)
+        said = _said(self.log, said_before)
         if "BindException" in said or "in use" in said:
             return False
         code = self._child.poll()
@@ -352,7 +320,7 @@ class LocalServer:
             f"last words: {said[-300:]!r}: see {self.log}"
         )
 
-    def _answers(self, state: _State) -> bool:
+    def _answers(self, state: State) -> bool:
         try:
             if httpx.get(f"http://127.0.0.1:{state.http_port}/api/v1/ready", timeout=5).status_code != 204:
                 return False
@@ -367,9 +335,9 @@ class LocalServer:
         except (httpx.HTTPError, exceptions.DriverError, exceptions.Neo4jError, OSError):
             return False
 
-    def _end(self, state: _State) -> None:
+    def _end(self, state: State) -> None:
         """Ends that very process: asks, then kills."""
-        process = _process(state.pid, state.created)
+        process = process_of(state.pid, state.created)
         if process is not None:
             try:
                 process.send_signal(signal.SIGTERM)
@@ -419,20 +387,6 @@ class LocalServer:
             lock.release()
 
 
-def _process(pid: int, created: float) -> psutil.Process | None:
-    """The process with this pid, if it is the one created then and still runs."""
-    try:
-        process = psutil.Process(pid)
-        is_it = abs(process.create_time() - created) < 1 and process.status() != psutil.STATUS_ZOMBIE
-        return process if is_it else None
-    except psutil.Error:
-        return None
-
-
-def _alive(visitors: tuple[_Visitor, ...]) -> tuple[_Visitor, ...]:
-    return tuple(visitor for visitor in visitors if _process(visitor.pid, visitor.created) is not None)
-
-
 def bundled_java() -> Path:
     """The Java that comes with the embedded database."""
     return _package() / "jre" / "bin" / "java"
@@ -453,14 +407,9 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _write_private(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-
-
-def _tail(path: Path, size_bytes: int = 4000) -> str:
+def _said(log: Path, start: int) -> str:
+    """What the log holds from byte ``start`` on."""
     try:
-        return path.read_bytes()[-size_bytes:].decode(errors="replace")
+        return log.read_bytes()[start:].decode(errors="replace")
     except OSError:
         return ""

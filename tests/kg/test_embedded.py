@@ -17,6 +17,7 @@ from kg.store.base import StoreError
 from kg.store.embedded import EmbeddedStore, _Load
 from kg.store.local import LocalConfig, LocalServer
 from kg.store.memory import MemoryStore
+from kg.store.visitors import read_state
 from kg.worlds import WorldConfig, world
 
 SMALL = world(WorldConfig(users=12, contents=16, groups=2, ratings_per_user=6))
@@ -180,7 +181,7 @@ def test_a_state_file_that_names_a_stranger_is_not_believed(tmp_path):
             assert store.count() == {} and not (tmp_path / "loading").exists()
         assert stranger.poll() is None
         (tmp_path / "server.json").write_text("{half")
-        assert LocalServer(tmp_path)._read_state() is None
+        assert read_state(tmp_path) is None
     finally:
         stranger.kill()
         stranger.wait()
