@@ -99,6 +99,7 @@ class IALS(Recommender):
         self._places = places(self._contents, self._size)
         with threadpool_limits(limits=1, user_api="blas"):
             self._folder = self._solver(seed=0)
+        self._folder.num_threads = 1  # to wake others takes longer than to fold one user in
         self._folder.item_factors, self._folder._YtY = self._vectors, self._gram
 
     def _fold_in(self, history: sp.csr_array) -> np.ndarray:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy.linalg
 import scipy.sparse as sp
 from implicit.nearest_neighbours import (
     BM25Recommender,
@@ -143,18 +144,18 @@ class EASE(ItemItem):
 
     Source: Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019, arXiv:1905.03257, eq. 8.
 
-    Cost: O(t³) time once, through one Cholesky factor on all threads; two (t, t) float32 matrices.
+    Cost: O(t³) time once through a Cholesky factor, or O(u t²) where there are fewer users than contents; two
+    (t, t) float32 matrices.
     """
 
     config: EASEConfig
 
     def _learn(self, positives: sp.csr_array) -> np.ndarray:
-        gram = (positives.T @ positives).toarray(order="F")  # (t, t)
-        np.fill_diagonal(gram, gram.diagonal() + np.float32(self.config.regularization))
-        inverse = _inverse(gram)
-        inverse /= -inverse.diagonal()[None].copy()
-        np.fill_diagonal(inverse, 0)
-        return inverse
+        positives = positives[np.flatnonzero(np.diff(positives.indptr))]
+        by_users = positives.shape[0] < positives.shape[1]
+        weights = (_from_users if by_users else _from_contents)(positives, self.config.regularization)
+        np.fill_diagonal(weights, 0)
+        return weights
 
     def arrays(self) -> dict[str, np.ndarray]:
         size = np.array([self._size], np.int64)
@@ -164,6 +165,26 @@ class EASE(ItemItem):
         self._contents, self._size = arrays["contents"], int(arrays["size"][0])
         self._places = places(self._contents, self._size)
         self._weights = arrays["weights"]
+
+
+def _from_contents(positives: sp.csr_array, regularization: float) -> np.ndarray:
+    """(t, t) -P / diag(P) by the inverse itself."""
+    gram = (positives.T @ positives).toarray().T  # (t, t), symmetric; LAPACK wants columns
+    np.fill_diagonal(gram, gram.diagonal() + np.float32(regularization))
+    inverse = _inverse(gram)
+    inverse /= -inverse.diagonal()[None].copy()
+    return inverse
+
+
+def _from_users(positives: sp.csr_array, regularization: float) -> np.ndarray:
+    """The same by Woodbury, S = Xᵀ(XXᵀ + λI)⁻¹X and P = (I - S) / λ: B = S / (1 - diag(S))."""
+    gram = (positives @ positives.T).toarray()  # (u, u)
+    gram[np.diag_indices_from(gram)] += np.float32(regularization)
+    factor = scipy.linalg.cholesky(gram, lower=True, overwrite_a=True)
+    half = scipy.linalg.solve_triangular(factor, positives.toarray(), lower=True)  # (u, t), S = halfᵀ half
+    shared = half.T @ half
+    shared /= 1 - shared.diagonal()[None].copy()
+    return shared
 
 
 _BLOCK = 512  # rows mirrored at once: as much as stays in cache

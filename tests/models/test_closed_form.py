@@ -72,8 +72,10 @@ def test_random_depends_on_seed_and_row_alone():
     np.testing.assert_array_equal(model.score(Users(np.array([3]), sp.csr_array(liked[[8]])))[0], scores[3])
 
 
-def test_ease_equals_its_formula():
-    liked = random_likes()
+@pytest.mark.parametrize("users", [10, 40])  # fewer and more than contents
+def test_ease_equals_its_formula(users):
+    liked = random_likes(users=users)
+    liked[0, :-2] = 1
     model = EASE(EASEConfig(regularization=20))
     model.fit(training(liked))
     known = liked[:, :-2].astype(np.float64)
