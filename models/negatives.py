@@ -15,7 +15,7 @@ class Candidates:
     """
 
     def __init__(self, counts: np.ndarray, rankable: np.ndarray, batch: int, source: str, drawn: int) -> None:
-        """Counts (i,) positives of each content in training.
+        """Settles how likely each content is to be a candidate.
 
         Args:
             counts: (i,) positives of each content in training; batches are drawn from these.
