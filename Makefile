@@ -45,7 +45,7 @@ check: setup
 	$(PY) -m pytest tests/test_house.py
 
 tour: setup
-	MG_DATA=world MG_HOME=$$(mktemp -d)/home $(PY) -m pytest --nbval-lax -p no:doctest --nbval-cell-timeout=300 notebooks
+	MG_DATA=world MG_HOME=$$(mktemp -d)/home $(PY) -m pytest --nbval-lax -o addopts= --nbval-cell-timeout=300 notebooks
 
 serve: setup
 	$(MG) serve $(if $(DATA),--data "$(DATA)")
