@@ -10,13 +10,14 @@ from kg.store.base import StoreError
 
 _OF_FACT = ("source", "confidence", "start_ts", "end_ts")
 _OURS = ("id", "digest")
+_to_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
-def row_of(record: Node | Hyperedge) -> tuple[str, dict[str, Any], int]:
+def row_of(record: Node | Hyperedge) -> tuple[str, dict[str, Any], str]:
     """A record as the database holds it.
 
     Returns:
-        its id; its properties, ``id`` and ``digest`` among them, unknown ones left out; their size in bytes.
+        its id; its properties, ``id`` and ``digest`` among them, unknown ones left out; the same as JSON.
     """
     properties = {
         name: list(value) if isinstance(value, tuple) else value for name, value in record.properties.items()
@@ -26,11 +27,10 @@ def row_of(record: Node | Hyperedge) -> tuple[str, dict[str, Any], int]:
             if (value := getattr(record, name)) is not None:
                 properties[name] = value
     properties["id"] = record_id = record.id
-    said = json.dumps(properties, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode(
-        "utf-8", "surrogatepass"
-    )
-    properties["digest"] = hashlib.blake2b(record.type.encode() + said, digest_size=8).hexdigest()
-    return record_id, properties, len(said) + 32
+    said = _to_json(properties)
+    digest = hashlib.blake2b(f"{record.type}{said}".encode(), digest_size=8).hexdigest()
+    properties["digest"] = digest
+    return record_id, properties, f'{{"digest":"{digest}",{said[1:]}'
 
 
 def members_of(fact: Hyperedge) -> list[tuple[str, str]]:

@@ -294,6 +294,7 @@ class LocalServer:
             "arcadedb.txWalFlush": 2,
             "arcadedb.command.timeout": self.config.command_s * 1000,
             "arcadedb.bolt.maxMessageSize": 2**28,
+            "arcadedb.server.httpBodyContentMaxSize": -1,  # a first load is one request, however large
         }
         lines = [f"-Xmx{self.config.heap}", *self.config.java_options, "-cp", f"{package}/jars/*"]
         lines += [f"-D{name}={value}" for name, value in settings.items()]

@@ -112,7 +112,7 @@ class _Batch:
 
     def add(self, record: Node | Hyperedge) -> int:
         """Takes a record in; 1 when the same one waits already, else 0."""
-        record_id, properties, size_bytes = row_of(record)
+        record_id, properties, said = row_of(record)
         waiting = self.rows.get(record_id)
         if waiting is not None:
             if waiting["props"]["digest"] == properties["digest"]:
@@ -120,7 +120,7 @@ class _Batch:
             self.replaced += 1
         members = members_of(record) if isinstance(record, Hyperedge) else ()
         self.rows[record_id] = {"id": record_id, "props": properties, "members": members}
-        self.size_bytes += size_bytes + sum(len(node_id) for _, node_id in members)
+        self.size_bytes += len(said) + sum(len(node_id) for _, node_id in members)
         return 0
 
 
