@@ -6,6 +6,7 @@ row and relation."""
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -125,7 +126,7 @@ class Sampler(ABC):
 
 
 class DGLSampler(Sampler):
-    """DGL's sampler and blocks; its random numbers are global, and repeat for a seed and a number of threads.
+    """DGL's sampler and blocks. Its random numbers are global; drawn on one thread, they repeat for a seed.
 
     Hidden edges are masked before the draw: ``exclude_edges`` of dgl 1.1 drops them after it, and leaves a
     target with fewer neighbours than its fan-out.
@@ -142,14 +143,26 @@ class DGLSampler(Sampler):
         self._graph.create_formats_()
 
     def seed(self, seed: int) -> None:
-        self._dgl.seed(seed)
+        with self._one_thread():
+            self._dgl.seed(seed)
+
+    @contextmanager
+    def _one_thread(self) -> Iterator[None]:
+        """On several threads neither DGL's draws nor its blocks' order repeat; torch shares their number."""
+        threads = self._dgl.utils.get_num_threads()
+        self._dgl.utils.set_num_threads(1)
+        try:
+            yield
+        finally:
+            self._dgl.utils.set_num_threads(threads)
 
     def _hiding(self, hidden: Tensor | None) -> "_Hiding":
         return _Hiding(self._graph.edata["open"], hidden)
 
     def _layer(self, targets: Tensor, count: int) -> Block:
-        frontier = self._dgl.sampling.sample_neighbors(self._graph, targets, count, prob="open")
-        block = self._dgl.to_block(frontier, targets)
+        with self._one_thread():
+            frontier = self._dgl.sampling.sample_neighbors(self._graph, targets, count, prob="open")
+            block = self._dgl.to_block(frontier, targets)
         place, target = block.edges()
         relation = self.edges.relation[frontier.edata[self._dgl.EID][block.edata[self._dgl.EID]]]
         return padded(block.srcdata[self._dgl.NID], place, target, relation, len(targets))

@@ -81,12 +81,17 @@ def test_hidden_edges_are_in_no_layer_and_come_back(make):
 
 
 @pytest.mark.parametrize("make", SAMPLERS)
-def test_same_seed_draws_the_same(make):
-    sampler, drawn = make(random_edges(count=2000)), []
-    for seed in (3, 3, 4):
-        sampler.seed(seed)
-        drawn.append([block.source.tolist() for block in sampler.sample(torch.arange(8), (4, 3, 2))])
-    assert drawn[0] == drawn[1] != drawn[2]
+def test_same_seed_draws_the_same_on_any_number_of_threads(make):
+    sampler, drawn, before = make(random_edges(3000, 60_000)), [], torch.get_num_threads()
+    try:
+        for seed, threads in ((3, 1), (3, 2), (3, 1), (4, 2)):
+            torch.set_num_threads(threads)
+            sampler.seed(seed)
+            drawn.append([block.source.tolist() for block in sampler.sample(torch.arange(2000), (4, 3, 2))])
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert drawn[0] == drawn[1] == drawn[2] != drawn[3]
 
 
 def test_whole_covers_every_target_once_with_all_neighbours():
