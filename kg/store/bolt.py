@@ -342,9 +342,7 @@ class BoltStore(GraphStore):
         except exceptions.Neo4jError as error:
             raise self._refusal(error) from error
         except (exceptions.DriverError, OSError) as error:
-            raise StoreError(
-                f"the server at {self._uri} must answer, it does not ({_short(error)}): {self.config.advice}"
-            ) from error
+            raise self._trouble(f"must answer, it does not ({_short(error)})") from error
         except (OverflowError, UnicodeEncodeError, TypeError) as error:
             raise StoreError(
                 f"a value must fit the database: 64-bit integers, valid text, plain types; {_short(error)}: "
@@ -369,7 +367,11 @@ class BoltStore(GraphStore):
             return StoreError(
                 f"a question is written in Cypher, the server says: {message}: mend the question"
             )
-        return StoreError(f"the server at {self._uri} refuses ({message}): {self.config.advice}")
+        return self._trouble(f"refuses ({message})")
+
+    def _trouble(self, what: str) -> StoreError:
+        """The error for a server that does not do its part."""
+        return StoreError(f"the server at {self._uri} {what}: {self.config.advice}")
 
 
 def probe(uri: str) -> tuple[bool, str]:

@@ -3,6 +3,7 @@
 import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -40,7 +41,6 @@ class EmbeddedStore(BoltStore):
                 BoltConfig(
                     retry_s=5,
                     lock=self.server.folder / "writer.lock",
-                    advice=f"see {self.server.log}, then repeat the command",
                 ),
             )
         except BaseException:
@@ -51,6 +51,21 @@ class EmbeddedStore(BoltStore):
         super().close()
         if hasattr(self, "_leave"):
             self._leave()
+
+    def count(self) -> dict[str, int]:
+        """As in every store; asked of ArcadeDB's own books, because Cypher walks along every relationship."""
+        books = {
+            row["name"]: row["records"] for row in self.server.query("SELECT name, records FROM schema:types")
+        }
+        found = {label: books.get(label, 0) for label in schema.NODES}
+        found |= {
+            kind.name: books.get(kind.name if kind.is_binary else kind.label, 0)
+            for kind in schema.FACTS.values()
+        }
+        return {type: number for type, number in found.items() if number}
+
+    def _trouble(self, what: str) -> StoreError:
+        return self.server.trouble(what)
 
     def is_fresh(self) -> bool:
         """Whether :meth:`first_load` is possible: nothing stands here, and nobody else visits the server."""
@@ -95,8 +110,11 @@ class EmbeddedStore(BoltStore):
                     self.server.publish()
                 except BaseException:
                     BoltStore.close(self)
-                    self.server.give_up_load()
-                    self._attach(self.graph)
+                    with suppress(
+                        StoreError
+                    ):  # a full disk lets no server start either: the first error says more
+                        self.server.give_up_load()
+                        self._attach(self.graph)
                     raise
             self._attach(self.graph)
         return report

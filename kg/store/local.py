@@ -29,6 +29,7 @@ from kg.store.visitors import State, Visitor, alive, process_of, read_state, wri
 
 DATABASE = "media"
 """Name of the one database inside the server."""
+_SCARCE_BYTES = 32 * 2**20
 _GROUPS = {
     "databases": {
         "*": {
@@ -199,16 +200,20 @@ class LocalServer:
                 **request,
             )
         except httpx.HTTPError as error:
-            raise StoreError(
-                f"the embedded server must answer, it does not "
-                f"({error or type(error).__name__}): see {self.log}"
-            ) from error
+            raise self.trouble(f"must answer, it does not ({error or type(error).__name__})") from error
         if reply.status_code != 200:
-            raise StoreError(
-                f"the embedded server refuses {path} ({reply.status_code}: {reply.text[:300]}): "
-                f"see {self.log}"
-            )
+            raise self.trouble(f"refuses {path} ({reply.status_code}: {reply.text[:300]})")
         return reply.json()
+
+    def trouble(self, what: str) -> StoreError:
+        """The error for a server that does not do its part: a full disk is the first thing to think of."""
+        room = shutil.disk_usage(self.folder).free
+        if room < _SCARCE_BYTES:
+            return StoreError(
+                f"the embedded server needs room in {self.folder}, {room // 2**20} MB are left; it {what}: "
+                "free some disk, then repeat the command"
+            )
+        return StoreError(f"the embedded server {what}: see {self.log}, then repeat the command")
 
     @property
     def _running(self) -> State:

@@ -1,6 +1,7 @@
 """One contract for every store: what the memory store does, all others do."""
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -332,6 +333,21 @@ def test_one_writer_at_a_time(server, reopen):
     with reopen(server, server.graph) as second:
         server.write(records())
     assert server.count() == {"Genre": 1}
+
+
+def test_two_writers_that_know_no_lock_merge_to_one_graph(server, reopen, small_batches):
+    memory = MemoryStore()
+    memory.write(SMALL.records)
+    stores = [reopen(server, server.graph) for _ in range(2)]
+    for store in stores:
+        store.config = replace(store.config, lock=None, merge_retries=20)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda store: store.write(SMALL.records), stores))
+    for store in stores:
+        store.close()
+    assert held(server) == held(memory)
+    some = SMALL.nodes("Content")[0].id
+    assert around(server, some) == around(memory, some)
 
 
 def test_a_server_that_is_not_there():
