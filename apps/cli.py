@@ -236,7 +236,7 @@ def promote(
     result = load_runs(home.runs(graph_name(data)), [run_id])[0]
     promotion = promote_run(result, alias, home)
     console.show_json(promotion) if as_json else show_promotion(promotion)
-    if not promotion.promoted:
+    if not promotion.promoted and not promotion.is_holder:
         raise typer.Exit(1)
 
 

@@ -31,7 +31,9 @@ class GateConfig:
     latency_ms: float = 100.0
     """Bound of the 99th percentile of an answer, above 0; one caller, after warm-up."""
     latency_calls: int = 200
-    """Answers that are timed, 1 or more."""
+    """Answers that are timed in a round, 1 or more."""
+    latency_rounds: int = 3
+    """Rounds, of which the best counts: what other programs take only ever adds."""
     warm_up_calls: int = 10
     """Answers before the first that is timed."""
     size_bytes: int = 2**30
@@ -40,10 +42,11 @@ class GateConfig:
     """Length of the lists that must be identical, 1 to 20."""
 
     def __post_init__(self) -> None:
-        if not self.latency_ms > 0 or self.latency_calls < 1 or self.size_bytes < 1 or not 1 <= self.n <= 20:
+        counts = (self.latency_calls, self.latency_rounds, self.size_bytes)
+        if not self.latency_ms > 0 or min(counts) < 1 or not 1 <= self.n <= 20:
             raise SettingError(
-                "a gate needs latency_ms above 0, latency_calls and size_bytes of 1 or more and n in 1..20, "
-                f"got {self.latency_ms}, {self.latency_calls}, {self.size_bytes}, {self.n}"
+                "a gate needs latency_ms above 0, latency_calls, latency_rounds and size_bytes of 1 or more "
+                f"and n in 1..20, got {self.latency_ms}, {counts} and {self.n}"
             )
 
 
@@ -167,19 +170,22 @@ def _answers(result: RunResult, answer: Answer, gate: GateConfig) -> tuple[Condi
     users = list(sample)
     for place in range(gate.warm_up_calls):
         answer(result.version, users[place % len(users)], gate.n)
-    times_ms, answers = [], {}
-    for place in range(max(gate.latency_calls, len(users))):
-        user = users[place % len(users)]
-        before = time.perf_counter()
-        answers[user] = list(answer(result.version, user, gate.n))
-        times_ms.append(1000 * (time.perf_counter() - before))
-    p50, p99 = np.percentile(times_ms, [50, 99])
+    rounds, answers = [], {}
+    for _ in range(gate.latency_rounds):
+        times_ms = []
+        for place in range(max(gate.latency_calls, len(users))):
+            user = users[place % len(users)]
+            before = time.perf_counter()
+            answers[user] = list(answer(result.version, user, gate.n))
+            times_ms.append(1000 * (time.perf_counter() - before))
+        rounds.append(np.percentile(times_ms, [99, 50]).tolist())
+    p99, p50 = min(rounds)
     other = [user for user in users if answers[user] != sample[user]]
     return (
         Condition(
             "latency",
             f"p99 of at most {gate.latency_ms:g} ms",
-            f"p99 {p99:.1f} ms, median {p50:.1f} ms over {len(times_ms)} answers",
+            f"p99 {p99:.1f} ms, median {p50:.1f} ms, best of {len(rounds)} rounds of {len(times_ms)} answers",
             bool(p99 <= gate.latency_ms),
         ),
         Condition(

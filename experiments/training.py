@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,6 +43,9 @@ class FitConfig:
     """What is watched on validation."""
     seconds: float | None = None
     """Time budget: no epoch begins after it; None has none. With one, a slower machine may stop earlier."""
+    threads: int | None = None
+    """Of torch while training, 1 or more; None leaves them. Small batches gain nothing from a second thread,
+    and lose much where another program takes its core."""
 
     def __post_init__(self) -> None:
         if self.learning_rate < 0 or self.weight_decay < 0 or not self.clip > 0:
@@ -52,6 +56,10 @@ class FitConfig:
         if self.epochs < 1 or self.patience < 1:
             raise SettingError(
                 f"training needs epochs and patience of 1 or more, got {self.epochs} and {self.patience}"
+            )
+        if self.threads is not None and self.threads < 1:
+            raise SettingError(
+                f"training needs 1 thread or more, got {self.threads}: leave it out for torch's own"
             )
 
 
@@ -104,7 +112,7 @@ def fit(
         TrainingError: a loss became NaN or infinite.
         CheckpointError: the checkpoint is of another model, config or seed, or is spoilt.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _threads(config.threads):
         torch.manual_seed(training.seed)
         model.fit(training)
         run = _Run(model, training, validation, config)
@@ -118,6 +126,17 @@ def fit(
                 found = "" if epoch.value is None else f", {config.metric} {epoch.value:.4f}"
                 progress(f"epoch {epoch.number}/{config.epochs}: loss {epoch.loss:.4f}{found}")
         return run.finish(stopped)
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Lets torch use this many threads inside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Run:
