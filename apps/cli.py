@@ -147,8 +147,9 @@ def export(
     from kg.store import open_store
 
     home, name = Home.here(), graph_name(data)
+    moment = None if as_of is None else _seconds(as_of)
     with open_store(home.database(name), name) as store:
-        graph = export_from(store, name, None if as_of is None else _seconds(as_of))
+        graph = export_from(store, name, moment)
     folder = graph.save(home.arrays(name)) if as_of else graph.publish(home.arrays(name))
     answer = {"graph": name, "hash": graph.hash, "as_of": as_of, "folder": str(folder)}
     console.show_json(answer) if as_json else console.out.print(f"graph {name} {graph.hash} is in {folder}")
@@ -168,8 +169,9 @@ def query(
     from kg.store import open_store
 
     home, name = Home.here(), graph_name(data)
+    values = dict(_pair(text) for text in parameters or ())
     with open_store(home.database(name), name) as store:
-        rows = ask(store, question, dict(_pair(text) for text in parameters or ()))
+        rows = ask(store, question, values)
     if as_json:
         console.show_json(rows)
     elif rows:
