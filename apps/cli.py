@@ -162,7 +162,7 @@ def query(
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
-    """Asks the graph. Examples: mg query where_to_watch content_id=content:ml100k:50 region=US;
+    """Asks the graph. Examples: mg query where_to_watch content_id=content:ml100k:50 region=US at=1767225600;
     mg query 'MATCH (n:`Genre`) RETURN n.id AS id ORDER BY id'"""
     from kg.datasets import graph_name
     from kg.queries import ask

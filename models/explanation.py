@@ -71,12 +71,10 @@ def explain(
     """
     paths = graph if isinstance(graph, GraphPaths) else GraphPaths(graph)
     history = users.history[:1].indices
-    reasons = model.reasons(users, content_row, len(history))
+    reasons = model.reasons(users, content_row, n)
     if reasons:
-        total = sum(reason.contribution for reason in reasons)
         because = [
-            _liked(paths.title(reason.content_row), reason.content_row, reason.contribution / total)
-            for reason in reasons[:n]
+            _liked(paths.title(reason.content_row), reason.content_row, reason.share) for reason in reasons
         ]
         return Explanation(tuple(because), _connections(paths.between(history, content_row, n=n)))
     read = set(model.facts.draws_on)

@@ -13,8 +13,8 @@ from threadpoolctl import threadpool_limits
 
 from configs.registry import SettingError
 from kg.arrays import GraphArrays
-from models.interface import ModelFacts, Reason, Recommender, Training, Users, recommenders
-from models.item_item import largest, liked_contents, only, places, spread
+from models.interface import ModelFacts, Recommender, Training, Users, recommenders
+from models.item_item import liked_contents, only, places, spread
 
 
 @dataclass(frozen=True)
@@ -72,18 +72,28 @@ class IALS(Recommender):
             np.dot(self._vectors, vector, out=row)
         return spread(scores, self._contents, self._size)
 
-    def reasons(self, users: Users, content_row: int, n: int = 3) -> list[Reason]:
+    def contributions(self, users: Users, content_row: int) -> np.ndarray:
         """Each like's own part of the score, α · yᵀ W_u y_j; they add up to it (Hu et al., section 5)."""
+        history = users.history[:1]
         place = self._places[content_row]
-        history = only(users.history[:1], self._places)
         if place < 0 or not history.nnz:
-            return []
-        confidence = self.config.alpha * history.data.astype(np.float64)  # (h,)
-        liked = self._vectors[history.indices].astype(np.float64)  # (h, d)
-        equation = self._gram + liked.T @ (liked * (confidence - 1)[:, None])
-        equation[np.diag_indices_from(equation)] += self.config.regularization
-        weighted = scipy.linalg.solve(equation, self._vectors[place].astype(np.float64), assume_a="pos")
-        return largest(self._contents[history.indices], confidence * (liked @ weighted), content_row, n)
+            return np.zeros(history.nnz)
+        return self._vectors[place].astype(np.float64) @ self._solved(history)
+
+    def _solved(self, history: sp.csr_array) -> np.ndarray:
+        """(d, h) α · W_u y_j of every like of one user; kept for the next content that is explained."""
+        key = history.indices.tobytes() + history.data.tobytes()
+        known, solved = self._latest
+        if known != key:
+            places_of = self._places[history.indices]
+            is_known = places_of >= 0
+            confidence = self.config.alpha * history.data * is_known.astype(np.float64)  # (h,)
+            liked = self._vectors[np.where(is_known, places_of, 0)].astype(np.float64)  # (h, d)
+            equation = self._gram + liked.T @ (liked * np.where(is_known, confidence - 1, 0)[:, None])
+            equation[np.diag_indices_from(equation)] += self.config.regularization
+            solved = scipy.linalg.solve(equation, liked.T * confidence, assume_a="pos")
+            self._latest = (key, solved)
+        return solved
 
     def arrays(self) -> dict[str, np.ndarray]:
         size = np.array([self._size], np.int64)
@@ -96,6 +106,7 @@ class IALS(Recommender):
     def _take(self, vectors: np.ndarray, gram: np.ndarray) -> None:
         """Keeps (t, d) vectors of the contents and their (d, d) product with themselves."""
         self._vectors, self._gram = np.ascontiguousarray(vectors), np.ascontiguousarray(gram)
+        self._latest: tuple[bytes, np.ndarray] = (b"", np.empty((0, 0)))
         self._places = places(self._contents, self._size)
         with threadpool_limits(limits=1, user_api="blas"):
             self._folder = self._solver(seed=0)

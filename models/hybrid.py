@@ -8,8 +8,7 @@ import numpy as np
 
 from configs.registry import SettingError
 from kg.arrays import GraphArrays
-from models.interface import ModelFacts, Reason, Recommender, Trainable, Training, Users, recommenders
-from models.item_item import largest
+from models.interface import ModelFacts, Recommender, Trainable, Training, Users, recommenders
 from models.ranking import RRF_OFFSET, reciprocal_rank_fusion
 
 
@@ -72,20 +71,18 @@ class Hybrid(Recommender):
     def score(self, users: Users) -> np.ndarray:
         return reciprocal_rank_fusion(self._scores(users), self._weights).astype(np.float32)
 
-    def reasons(self, users: Users, content_row: int, n: int = 3) -> list[Reason]:
+    def contributions(self, users: Users, content_row: int) -> np.ndarray:
+        """Each member's share of the fused score, handed on in proportion to what helped it there."""
         first = Users(users.rows[:1], users.history[:1])
-        length = first.history.nnz
-        given: dict[int, float] = {}
+        is_other = first.history.indices != content_row
+        given = np.zeros(first.history.nnz)
         scores = self._scores(first)
         for member, weight, own in zip(self._members.values(), self._weights, scores, strict=True):
-            found = member.reasons(first, content_row, length)
-            total = sum(reason.contribution for reason in found)
-            rank = 1 + np.count_nonzero(own[0] > own[0, content_row])
-            for reason in found:
-                part = weight / (RRF_OFFSET + rank) * reason.contribution / total
-                given[reason.content_row] = given.get(reason.content_row, 0.0) + part
-        contents = np.fromiter(given, np.int64, len(given))
-        return largest(contents, np.fromiter(given.values(), np.float64, len(given)), content_row, n)
+            helped = np.maximum(member.contributions(first, content_row), 0) * is_other
+            if (total := helped.sum()) > 0:
+                rank = 1 + np.count_nonzero(own[0] > own[0, content_row])
+                given += weight / (RRF_OFFSET + rank) * helped / total
+        return given
 
     def arrays(self) -> dict[str, np.ndarray]:
         named = ((name, member.arrays()) for name, member in self._members.items())

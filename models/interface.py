@@ -53,6 +53,8 @@ class Reason:
 
     content_row: int
     contribution: float
+    share: float
+    """Of all that the history gave for it, above 0 and at most 1."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,26 @@ class Recommender(ABC):
     def score(self, users: Users) -> np.ndarray:
         """(b, i) float32 scores, finite; nothing is masked here."""
 
-    def reasons(self, users: Users, content_row: int, n: int = 3) -> list[Reason]:
-        """Contents of the first user's history that gave most to the score of a content, largest first.
+    def contributions(self, users: Users, content_row: int) -> np.ndarray:
+        """(h,) float64 parts of a score that the first user's history gave, as its indices stand.
 
-        Empty where the model does not read single contents of a history: then only graph paths can be shown.
+        Zeros where the model does not read single contents of a history: then only graph paths can be shown.
         """
-        return []
+        return np.zeros(users.history[:1].nnz)
+
+    def reasons(self, users: Users, content_row: int, n: int = 3) -> list[Reason]:
+        """Contents of the first user's history that gave most to a score, largest first, ties by content row.
+
+        A content is no reason for itself; what gave nothing or took away is none either.
+        """
+        contents = users.history[:1].indices
+        given = self.contributions(users, content_row)
+        kept = np.flatnonzero((given > 0) & (contents != content_row))
+        total = given[kept].sum()
+        kept = kept[np.lexsort((contents[kept], -given[kept]))][:n]
+        return [
+            Reason(int(contents[place]), float(given[place]), float(given[place] / total)) for place in kept
+        ]
 
     @abstractmethod
     def arrays(self) -> dict[str, np.ndarray]:

@@ -23,7 +23,7 @@ from scipy.linalg.lapack import spotrf, spotri
 
 from configs.registry import SettingError
 from kg.arrays import GraphArrays
-from models.interface import ModelFacts, Reason, Recommender, Training, Users, recommenders
+from models.interface import ModelFacts, Recommender, Training, Users, recommenders
 
 
 class ItemItem(Recommender):
@@ -45,14 +45,14 @@ class ItemItem(Recommender):
         given = only(users.history, self._places) @ self._weights  # (b, t)
         return spread(given.toarray() if sp.issparse(given) else given, self._contents, self._size)
 
-    def reasons(self, users: Users, content_row: int, n: int = 3) -> list[Reason]:
-        place = self._places[content_row]
-        if place < 0:
-            return []
-        first = only(users.history[:1], self._places)  # (1, t)
-        column = self._weights[first.indices, np.full(len(first.indices), place)]
-        given = np.asarray(column).ravel() * first.data
-        return largest(self._contents[first.indices], given, content_row, n)
+    def contributions(self, users: Users, content_row: int) -> np.ndarray:
+        history = users.history[:1]
+        given, places_of = np.zeros(history.nnz), self._places[history.indices]
+        place, known = self._places[content_row], places_of >= 0
+        if place >= 0:
+            column = self._weights[places_of[known], np.full(known.sum(), place)]
+            given[known] = np.asarray(column).ravel() * history.data[known]
+        return given
 
 
 @dataclass(frozen=True)
@@ -245,10 +245,3 @@ def spread(scores: np.ndarray, contents: np.ndarray, size: int) -> np.ndarray:
     full = np.repeat(below, size, axis=1)  # (b, i)
     full[:, contents] = scores
     return full
-
-
-def largest(contents: np.ndarray, given: np.ndarray, content_row: int, n: int) -> list[Reason]:
-    """The ``n`` largest positive contributions, ties by content row; a content is no reason for itself."""
-    kept = np.flatnonzero((given > 0) & (contents != content_row))
-    kept = kept[np.lexsort((contents[kept], -given[kept]))][:n]
-    return [Reason(int(contents[place]), float(given[place])) for place in kept]

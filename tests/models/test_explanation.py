@@ -207,7 +207,7 @@ def user_of(graph: GraphArrays, *keys: str) -> Users:
 
 def test_reasons_of_the_model_are_the_because(films):
     ronin, insider, heat = rows(films, "ronin", "insider", "heat")
-    model = Told(reasons=(Reason(ronin, 3.0), Reason(insider, 1.0)))
+    model = Told(reasons=(Reason(ronin, 3.0, 0.75), Reason(insider, 1.0, 0.25)))
     told = explain(model, user_of(films, "ronin", "insider", "up"), heat, films)
     assert [(cause.title, cause.share) for cause in told.because] == [("Ronin", 0.75), ("The Insider", 0.25)]
     assert [connection.title for connection in told.connections] == ["The Insider", "Ronin"]
@@ -220,7 +220,7 @@ def test_reasons_of_the_model_are_the_because(films):
 
 def test_shares_are_of_all_reasons_also_those_not_shown(films):
     ronin, insider, heat = rows(films, "ronin", "insider", "heat")
-    model = Told(reasons=(Reason(ronin, 3.0), Reason(insider, 1.0)))
+    model = Told(reasons=(Reason(ronin, 3.0, 0.75), Reason(insider, 1.0, 0.25)))
     told = explain(model, user_of(films, "ronin", "insider"), heat, films, n=1)
     assert [cause.share for cause in told.because] == [0.75]
 
