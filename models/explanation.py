@@ -70,7 +70,7 @@ def explain(
         n: how many causes and connections at most.
     """
     paths = graph if isinstance(graph, GraphPaths) else GraphPaths(graph)
-    history = users.history[:1].indices
+    history = users.first().history.indices
     reasons = model.reasons(users, content_row, n)
     if reasons:
         because = [
@@ -86,7 +86,7 @@ def explain(
 
 def without(users: Users, contents: np.ndarray) -> Users:
     """The first user as if ``contents`` had not been liked: a faithful reason's score falls with it."""
-    history = users.history[:1].copy()
+    history = users.first().history.copy()
     history.data[np.isin(history.indices, contents)] = 0
     history.eliminate_zeros()
     return Users(users.rows[:1], history)

@@ -74,7 +74,7 @@ class IALS(Recommender):
 
     def contributions(self, users: Users, content_row: int) -> np.ndarray:
         """Each like's own part of the score, α · yᵀ W_u y_j; they add up to it (Hu et al., section 5)."""
-        history = users.history[:1]
+        history = users.first().history
         place = self._places[content_row]
         if place < 0 or not history.nnz:
             return np.zeros(history.nnz)

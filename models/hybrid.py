@@ -73,7 +73,7 @@ class Hybrid(Recommender):
 
     def contributions(self, users: Users, content_row: int) -> np.ndarray:
         """Each member's share of the fused score, handed on in proportion to what helped it there."""
-        first = Users(users.rows[:1], users.history[:1])
+        first = users.first()
         is_other = first.history.indices != content_row
         given = np.zeros(first.history.nnz)
         scores = self._scores(first)

@@ -46,6 +46,10 @@ class Users:
     rows: np.ndarray
     history: sp.csr_array
 
+    def first(self) -> "Users":
+        """The first of them alone; no copy where there is no other."""
+        return self if len(self.rows) == 1 else Users(self.rows[:1], self.history[:1])
+
 
 @dataclass(frozen=True)
 class Reason:
@@ -95,14 +99,14 @@ class Recommender(ABC):
 
         Zeros where the model does not read single contents of a history: then only graph paths can be shown.
         """
-        return np.zeros(users.history[:1].nnz)
+        return np.zeros(users.first().history.nnz)
 
     def reasons(self, users: Users, content_row: int, n: int = 3) -> list[Reason]:
         """Contents of the first user's history that gave most to a score, largest first, ties by content row.
 
         A content is no reason for itself; what gave nothing or took away is none either.
         """
-        contents = users.history[:1].indices
+        contents = users.first().history.indices
         given = self.contributions(users, content_row)
         kept = np.flatnonzero((given > 0) & (contents != content_row))
         total = given[kept].sum()

@@ -46,7 +46,7 @@ class ItemItem(Recommender):
         return spread(given.toarray() if sp.issparse(given) else given, self._contents, self._size)
 
     def contributions(self, users: Users, content_row: int) -> np.ndarray:
-        history = users.history[:1]
+        history = users.first().history
         given, places_of = np.zeros(history.nnz), self._places[history.indices]
         place, known = self._places[content_row], places_of >= 0
         if place >= 0:
