@@ -129,6 +129,19 @@ def test_without_validation_all_epochs_run_and_the_last_is_kept(cut):
     assert len(told) == 3 and told[0].startswith("epoch 1/3: loss ")
 
 
+def test_threads_are_bounded_while_training_and_given_back(cut, monkeypatch):
+    seen, before = [], torch.get_num_threads()
+    monkeypatch.setattr(Tiny, "freeze", lambda self: seen.append(torch.get_num_threads()))
+    torch.set_num_threads(2)
+    try:
+        fit(Tiny(TinyConfig()), cut.fit, None, FitConfig(epochs=1, threads=1))
+        assert set(seen) == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    with pytest.raises(SettingError, match="1 thread or more, got 0"):
+        FitConfig(threads=0)
+
+
 def test_no_epoch_begins_after_the_time_budget(cut):
     found = fit(Tiny(TinyConfig()), cut.fit, cut.validation, replace(CONFIG, seconds=1e-9))
     assert (found.stopped, len(found.curve)) == ("seconds", 1)

@@ -104,3 +104,9 @@ def test_a_graph_without_windows_has_nothing():
     graph, _ = build([])
     assert not AvailabilityIndex(graph).mask("US", 0).any()
     assert not AvailabilityIndex(graph).mask("FR", 0).any()
+
+
+def test_an_offer_that_the_source_does_not_tell_is_not_called_a_subscription():
+    members = {"content": ("content:0",), "platform": ("platform:p",), "region": ("region:US",)}
+    graph, _ = build([Hyperedge("AVAILABLE", members, "s")])
+    assert [offer.offer for offer in AvailabilityIndex(graph).offers(0)] == ["offer not known"]
