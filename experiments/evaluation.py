@@ -111,7 +111,7 @@ def rank(
     for start in range(0, len(users), block):
         rows = users[start : start + block]
         history = training.positives[rows]
-        scores = model.score(Users(rows, history))  # (b, i)
+        scores = model.score(Users(rows, history, training.times[rows]))  # (b, i)
         if not np.isfinite(scores).all():
             raise ValueError(
                 f"{type(model).__name__} must give finite scores, got NaN or infinity for users "

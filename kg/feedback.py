@@ -78,6 +78,8 @@ class Opinion:
     content_id: str
     is_positive: bool
     is_negative: bool
+    ts: int
+    """UTC seconds of the event that decided."""
 
 
 def hashed_user(user_id: str) -> str:
@@ -100,16 +102,19 @@ def opinions(events: list[FeedbackEvent], positive_rating: float) -> list[Opinio
     A rating, like, dislike or dismissal is explicit. Having watched more than :data:`WATCHED_SHARE` counts as
     a like only where nothing explicit was said. A watchlist entry is no opinion.
     """
-    said: dict[str, bool | None] = {}
+    said: dict[str, tuple[bool | None, int]] = {}
     explicit: set[str] = set()
     for event in events:
         verdict = _verdict(event, positive_rating)
         if event.event in ("rating", "like", "dislike", "dismiss"):
             explicit.add(event.content_id)
-            said[event.content_id] = verdict
+            said[event.content_id] = verdict, event.ts
         elif event.content_id not in explicit and (verdict is not None or event.content_id not in said):
-            said[event.content_id] = verdict
-    return [Opinion(content_id, verdict is True, verdict is False) for content_id, verdict in said.items()]
+            said[event.content_id] = verdict, event.ts
+    return [
+        Opinion(content_id, verdict is True, verdict is False, ts)
+        for content_id, (verdict, ts) in said.items()
+    ]
 
 
 def _verdict(event: FeedbackEvent, positive_rating: float) -> bool | None:

@@ -5,6 +5,7 @@ What the model read is a *because*; a path that it did not read is a *connection
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 
 from kg.arrays import GraphArrays
 from models.interface import Recommender, Users
@@ -86,10 +87,14 @@ def explain(
 
 def without(users: Users, contents: np.ndarray) -> Users:
     """The first user as if ``contents`` had not been liked: a faithful reason's score falls with it."""
-    history = users.first().history.copy()
-    history.data[np.isin(history.indices, contents)] = 0
-    history.eliminate_zeros()
-    return Users(users.rows[:1], history)
+    first = users.first()
+    kept = ~np.isin(first.history.indices, contents)
+    places = np.array([0, kept.sum()])
+
+    def of(matrix: sp.csr_array) -> sp.csr_array:
+        return sp.csr_array((matrix.data[kept], matrix.indices[kept], places), shape=matrix.shape)
+
+    return Users(first.rows, of(first.history), None if first.times is None else of(first.times))
 
 
 def _liked(title: str, content_row: int, share: float) -> Cause:

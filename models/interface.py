@@ -40,15 +40,19 @@ class Users:
     """Whom to score for: rows of the graph, and what each has liked so far.
 
     ``rows`` (b,) int64 is -1 for somebody the graph does not know; ``history`` (b, i) float32 csr may hold
-    more than training saw: a model that can re-score on live history does so.
+    more than training saw: a model that can re-score on live history does so. ``times`` (b, i) int64 UTC
+    seconds stand at the places of ``history``; None where nobody told when.
     """
 
     rows: np.ndarray
     history: sp.csr_array
+    times: sp.csr_array | None = None
 
     def first(self) -> "Users":
         """The first of them alone; no copy where there is no other."""
-        return self if len(self.rows) == 1 else Users(self.rows[:1], self.history[:1])
+        if len(self.rows) == 1:
+            return self
+        return Users(self.rows[:1], self.history[:1], None if self.times is None else self.times[:1])
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Pure on a snapshot: whoever carries the request, the list is the same."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +52,8 @@ def person(
     """
     row = snapshot.user_row(user_id)
     known = np.empty(0, np.int64) if row is None else _row(snapshot.positives, row)
-    liked = dict.fromkeys(known.tolist())
+    since = np.empty(0, np.int64) if row is None else _values(snapshot.times, row)
+    liked = dict(zip(known.tolist(), since.tolist(), strict=True))
     told = []
     for opinion in opinions(list(events), positive_rating):
         content = snapshot.row(opinion.content_id)
@@ -60,14 +61,14 @@ def person(
             continue  # of an older graph
         told.append(content)
         if opinion.is_positive:
-            liked[content] = None
+            liked[content] = opinion.ts
         elif opinion.is_negative:
             liked.pop(content, None)
-    history = np.array(sorted(liked), np.int64)
     hidden = [known]
     if hides_rated:
         hidden += [np.array(told, np.int64)] + ([] if row is None else [_row(snapshot.rated, row)])
-    users = Users(np.array([-1 if row is None else row]), _history(history, len(snapshot.content_ids)))
+    history, times = _history(liked, len(snapshot.content_ids))
+    users = Users(np.array([-1 if row is None else row]), history, times)
     return Person(users, np.unique(np.concatenate(hidden)), row is not None, len(events))
 
 
@@ -128,6 +129,16 @@ def _row(matrix: sp.csr_array, row: int) -> np.ndarray:
     return matrix.indices[matrix.indptr[row] : matrix.indptr[row + 1]].astype(np.int64)
 
 
-def _history(rows: np.ndarray, size: int) -> sp.csr_array:
+def _values(matrix: sp.csr_array, row: int) -> np.ndarray:
+    return matrix.data[matrix.indptr[row] : matrix.indptr[row + 1]]
+
+
+def _history(liked: Mapping[int, int], size: int) -> tuple[sp.csr_array, sp.csr_array]:
+    """(1, i) what was liked, and (1, i) when, out of content row -> UTC seconds."""
+    rows = np.array(sorted(liked), np.int64)
+    times = np.array([liked[row] for row in rows.tolist()], np.int64)
     places = np.array([0, len(rows)])
-    return sp.csr_array((np.ones(len(rows), np.float32), rows, places), shape=(1, size))
+    return (
+        sp.csr_array((np.ones(len(rows), np.float32), rows, places), shape=(1, size)),
+        sp.csr_array((times, rows, places), shape=(1, size)),
+    )

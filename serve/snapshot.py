@@ -45,6 +45,8 @@ class Snapshot:
     """Links between contents, made ready for explanations."""
     positives: sp.csr_array
     """(u, i) float32, what training saw each user like."""
+    times: sp.csr_array
+    """(u, i) int64 UTC seconds of those likes, same places."""
     rated: sp.csr_array
     """(u, i) bool, everything each user has rated in the graph, held out or not."""
     rankable: np.ndarray
@@ -177,6 +179,7 @@ def open_snapshot(home: Home, store: ModelStore, version: ModelVersion) -> Snaps
         availability=AvailabilityIndex(graph),
         paths=GraphPaths(graph),
         positives=training.positives,
+        times=training.times,
         rated=_rated(graph),
         rankable=np.asarray(training.rankable, bool),
         popularity=np.asarray(training.positives.sum(axis=0), np.float32).ravel(),

@@ -1,0 +1,1 @@
+"""The commands of ``mg``, a file for each kind of work; importing one enters its commands."""
