@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from configs.registry import fill
 from kg import schema
-from kg.arrays import GraphArrays
 from models.attention import Attention, AttentionConfig, Pairs, attentions
 from models.features import FeaturesConfig, content_features
-from models.interface import ModelFacts, Trainable, Training, Users, recommenders
+from models.interface import ModelFacts, Training, recommenders
 from models.losses import LOSSES
 from models.negatives import SOURCES, Candidates
 from models.neighbourhood import Block, DGLSampler, Sampler, TorchSampler, whole
 from models.relations import RelationGraph, relation_graph
+from models.vectors import VectorRecommender, device_of
 
 FACTS = (
     "BELONGS_TO",
@@ -216,7 +216,7 @@ class Encoder(nn.Module):
 
 
 @recommenders.register("graphsage", GraphSAGEConfig)
-class GraphSAGE(Trainable):
+class GraphSAGE(VectorRecommender):
     """Learned vectors and content features, spread over sampled neighbourhoods; scores are dot products.
 
     Somebody whom training did not know is placed at the mean of the contents of the history, and at the mean
@@ -236,11 +236,7 @@ class GraphSAGE(Trainable):
     def __init__(self, config: GraphSAGEConfig) -> None:
         super().__init__(config)
         self.facts = ModelFacts(scores_cold_user=True, scores_cold_content=True, draws_on=config.facts)
-        wanted = config.device
-        self.device = torch.device(
-            "cuda" if wanted == "auto" and torch.cuda.is_available() else wanted.replace("auto", "cpu")
-        )
-        self._arrays: dict[str, np.ndarray] = {}
+        self.device = device_of(config.device)
 
     def fit(self, training: Training) -> None:
         config = self.config
@@ -274,50 +270,18 @@ class GraphSAGE(Trainable):
             scale = self.module.scale.item()
         self.module.train(was_training)
         users, contents = vectors[: self._graph.users], vectors[self.module.contents]
-        is_known = np.diff(self._liked.indptr) > 0
-        self._arrays = {
-            "user_vectors": (users * scale).cpu().numpy(),
-            "content_vectors": contents.contiguous().cpu().numpy(),
-            "is_known": is_known,
-            "scale": np.array([scale], np.float32),
-        }
-
-    def score(self, users: Users) -> np.ndarray:
-        return self.vectors(users) @ self._arrays["content_vectors"].T
-
-    def vectors(self, users: Users) -> np.ndarray:
-        """(b, d) float32 vector of each user; its dot product with a content's vector is the score."""
-        if not self._arrays:
-            raise RuntimeError(
-                "GraphSAGE scores from frozen vectors, it has none: call freeze() or restore() first"
-            )
-        known, is_known = self._arrays["user_vectors"], self._arrays["is_known"]
-        rows = np.asarray(users.rows)
-        usual = known[is_known].mean(0) if is_known.any() else np.zeros(known.shape[1], np.float32)
-        placed = users.history.astype(np.float32) @ self._arrays["content_vectors"]  # (b, d)
-        length = np.linalg.norm(placed, axis=1, keepdims=True)
-        placed = np.where(length > 0, placed / np.maximum(length, 1e-12) * self._arrays["scale"], usual)
-        trained = (rows >= 0) & is_known[np.maximum(rows, 0)] if len(is_known) else np.zeros(len(rows), bool)
-        placed[trained] = known[rows[trained]]
-        return placed.astype(np.float32)
+        kept = (users * scale).cpu().numpy(), contents.cpu().numpy(), np.diff(self._liked.indptr) > 0
+        self._keep(*kept, length=scale)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Vectors that scoring needs, and each parameter as ``parameter.<name>`` for who looks into it."""
         module = getattr(self, "module", None)
         if module is None:
-            return dict(self._arrays)
+            return super().arrays()
         learned = {
             f"parameter.{name}": value.detach().cpu().numpy() for name, value in module.state_dict().items()
         }
-        return self._arrays | learned
-
-    def restore(self, arrays: Mapping[str, np.ndarray], graph: GraphArrays) -> None:
-        self._arrays = dict(arrays)
-        held, there = len(self._arrays["content_vectors"]), graph.size("Content")
-        if held != there:
-            raise ValueError(
-                f"the graph must hold the {held} contents of training, got {there}: open the version's own"
-            )
+        return super().arrays() | learned
 
     def _loss(self, positions: Tensor, generator: torch.Generator) -> Tensor:
         graph = self._graph
