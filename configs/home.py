@@ -30,6 +30,10 @@ class Home:
         """Results of experiments on a graph, one folder a run."""
         return self.root / "graphs" / graph / "runs"
 
+    def searches(self, graph: str) -> Path:
+        """Searches for settings on a graph, one folder a search."""
+        return self.root / "graphs" / graph / "searches"
+
     def database(self, graph: str) -> Path:
         """Folder of the embedded database of a graph."""
         return self.root / "graphs" / graph / "database"
