@@ -94,6 +94,7 @@ def fit(
     config: FitConfig,
     progress: Progress | None = None,
     folder: Path | None = None,
+    watch: Callable[[Epoch], None] | None = None,
 ) -> FitResult:
     """Trains a model from its beginning, or from where a broken-off training of it left its checkpoint.
 
@@ -107,6 +108,7 @@ def fit(
         config: how.
         progress: told after each epoch.
         folder: where a checkpoint is kept after each epoch, and taken up; None keeps none.
+        watch: told each epoch before it is kept; what it raises ends the training.
 
     Raises:
         TrainingError: a loss became NaN or infinite.
@@ -120,6 +122,8 @@ def fit(
             run.take_up(folder)
         while (stopped := run.over()) is None:
             epoch = run.epoch()
+            if watch is not None:
+                watch(epoch)
             if folder is not None:
                 run.keep(folder)
             if progress is not None:
