@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from kg.arrays import GraphArrays
-from models.aliases import Aliases, AliasMove, check_name, sync
+from models.aliases import Aliases, AliasMove, Candidate, Holding, Step, check_name, sync
 from models.card import card
 from models.interface import Recommender, Training, recommenders
 from models.verification import MANIFEST, ModelError, digest_of, read_manifest, verify, write_manifest
@@ -180,20 +180,50 @@ class ModelStore:
         return found
 
     def set_alias(
-        self, graph_name: str, alias: str, version: ModelVersion | str, reason: str
+        self, graph_name: str, alias: str, version: ModelVersion | str, reason: str | Step
     ) -> AliasMove | None:
         """Lets ``alias`` of a graph mean a version from now on; None where it did already.
 
+        Args:
+            reason: a sentence, or a :class:`Step` that says more.
+
         Raises:
             ModelError: the version is broken or belongs to another graph.
+            Overtaken: the alias does not mean what the step expects any more.
         """
-        version = self.load(version if isinstance(version, str) else version.ref)
+        version = self._of_graph(graph_name, version if isinstance(version, str) else version.ref)
+        step = Step("promote", reason) if isinstance(reason, str) else reason
+        return self._aliases.move(graph_name, alias, version.ref, step)
+
+    def try_out(
+        self, graph_name: str, alias: str, candidate: Candidate | None, step: Step
+    ) -> AliasMove | None:
+        """Puts a candidate beside the holder of an alias, or takes it away with None.
+
+        Raises:
+            ModelError: the version is broken, belongs to another graph, or nothing holds the alias.
+            Overtaken: the alias does not mean what the step expects any more.
+        """
+        if candidate is not None:
+            self._of_graph(graph_name, candidate.version)
+        return self._aliases.try_out(graph_name, alias, candidate, step)
+
+    def holding(self, graph_name: str, alias: str) -> Holding | None:
+        """Holder and candidate of an alias; neither is verified here."""
+        return self._aliases.holding(graph_name, alias)
+
+    def settle(self, graph_name: str, alias: str) -> AliasMove | None:
+        """Writes down that a change which a crash cut off never took place; None where none was."""
+        return self._aliases.settle(graph_name, alias)
+
+    def _of_graph(self, graph_name: str, ref: str) -> ModelVersion:
+        version = self.load(ref)
         if version.graph != graph_name:
             raise ModelError(
                 f"an alias of {graph_name} needs a version fitted on it, "
                 f"{version.ref} was fitted on {version.graph}"
             )
-        return self._aliases.move(graph_name, alias, version.ref, reason)
+        return version
 
     def alias(self, graph_name: str, alias: str) -> ModelVersion | None:
         """The verified version that holds an alias, None where nothing does."""
