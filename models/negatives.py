@@ -1,6 +1,7 @@
 """Which contents a batch of positives is measured against, and how likely each was to be among them."""
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 
@@ -51,3 +52,28 @@ class Candidates:
             contents = torch.cat([contents, drawn])
         candidates = torch.unique(contents)
         return candidates, self.log_chance[candidates]
+
+
+class Unliked:
+    """Draws one content for each positive, evenly among those its user did not like.
+
+    u users · i contents · m positives.
+    """
+
+    def __init__(self, positives: sp.csr_array) -> None:
+        """Takes (u, i) positives; a user who likes every content gets any of them."""
+        self._contents = positives.shape[1]
+        self._is_full = torch.from_numpy(np.diff(positives.indptr) >= self._contents)
+        users, contents = positives.nonzero()
+        self._keys = torch.from_numpy(np.sort(users.astype(np.int64) * self._contents + contents))
+
+    def draw(self, users: Tensor, generator: torch.Generator) -> Tensor:
+        """(m,) int64 users -> (m,) int64 contents."""
+        drawn = torch.randint(self._contents, users.shape, generator=generator)
+        open_places = torch.arange(len(users))[~self._is_full[users]]
+        while len(open_places):
+            keys = users[open_places] * self._contents + drawn[open_places]
+            at = torch.searchsorted(self._keys, keys).clamp(max=len(self._keys) - 1)
+            open_places = open_places[self._keys[at] == keys]
+            drawn[open_places] = torch.randint(self._contents, open_places.shape, generator=generator)
+        return drawn

@@ -9,11 +9,11 @@ import scipy.sparse as sp
 import torch
 
 from kg.arrays import GraphArrays
-from models.interface import Trainable, Users
+from models.interface import Recommender, Trainable, Users
 
 
-class VectorRecommender(Trainable):
-    """Scores users · contentsᵀ; a subclass writes ``fit``, ``steps`` and ``freeze``, ending in :meth:`_keep`.
+class Vectors(Recommender):
+    """Scores users · contentsᵀ; a subclass writes ``fit``, which ends in :meth:`_keep`.
 
     A user whom training knew keeps the vector learned then, whatever the history says now. Somebody else is
     placed by :meth:`_placed` from the history, and at the mean of all known users without one.
@@ -97,6 +97,10 @@ class VectorRecommender(Trainable):
                 "first"
             )
         return self._arrays
+
+
+class VectorRecommender(Vectors, Trainable):
+    """The same for what is trained: a subclass writes ``fit``, ``steps``, and ``freeze`` that ends in ``_keep``."""
 
 
 def device_of(wanted: str) -> torch.device:
