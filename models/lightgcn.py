@@ -116,7 +116,7 @@ class LightGCN(VectorRecommender):
     SIGIR 2020, arXiv:2002.02126, eq. 7, 8, 15; layer weights 1 / (K + 1). The softmax over cosines is that of
     Wu et al., "On the Effectiveness of Sampled Softmax Loss for Item Recommendation", ACM TOIS 42(4), 2024.
 
-    Cost: a step is 2 K sparse products: O(K · positives · d) and O(m d) besides; O(m d negative_count) with softmax.
+    Cost: a step is 2 K sparse products: O(K · positives · d) and O(m d), or O(m d negative_count).
     """
 
     facts = ModelFacts(scores_cold_user=True, scores_cold_content=False, draws_on=())
@@ -181,7 +181,7 @@ class LightGCN(VectorRecommender):
         return Smoothing.apply(table, self._adjacency, self.config.layers)
 
     def _bpr(self, users: Tensor, liked: Tensor, drawn: Tensor) -> Tensor:
-        """() mean of −log σ(liked − drawn), and λ / 2 · squared length of the learned vectors read, over m."""
+        """() mean of −log σ(liked − drawn), and λ / 2m · squared length of the learned vectors it reads."""
         people, size = len(self._users), len(users)
         nodes = torch.cat([users, people + liked, people + drawn]).to(self._device)  # (3 m,)
         user, positive, negative = self._smooth(self.module.weight)[nodes].split(size)

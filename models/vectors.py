@@ -100,7 +100,7 @@ class Vectors(Recommender):
 
 
 class VectorRecommender(Vectors, Trainable):
-    """The same for what is trained: a subclass writes ``fit``, ``steps``, and ``freeze`` that ends in ``_keep``."""
+    """The same, trained: a subclass writes ``fit``, ``steps``, and ``freeze`` that ends in ``_keep``."""
 
 
 def device_of(wanted: str) -> torch.device:
