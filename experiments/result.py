@@ -75,6 +75,10 @@ class RunResult:
     """Stage -> seconds."""
     peak_bytes: int
     """Most memory of this process until the run ended."""
+    budget_cut: str = ""
+    """What the budget left untried of the grid, in a sentence; empty where nothing."""
+    search: str = ""
+    """Folder name of the search that chose the settings; empty where the run tuned them itself."""
     folder: Path = field(default=Path(), compare=False)
 
     @property

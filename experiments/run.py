@@ -26,7 +26,7 @@ from experiments.evaluation import EvaluationConfig, Report, evaluate, rank
 from experiments.result import ResultError, RunResult, load_runs, per_user, runs
 from experiments.splits import Part, Split, SplitConfig, split
 from experiments.training import FitConfig
-from experiments.tuning import BudgetConfig, fitted, lay_over, tune
+from experiments.tuning import BudgetConfig, Tuning, fitted, lay_over, tune
 from kg.arrays import GraphArrays
 from models.interface import Recommender, recommenders
 from models.store import ModelStore, ModelVersion, SaveInfo
@@ -78,7 +78,12 @@ class ExperimentConfig:
 
 
 def run(
-    config: Mapping[str, Any], graph: GraphArrays, home: Home, progress: Progress | None = None
+    config: Mapping[str, Any],
+    graph: GraphArrays,
+    home: Home,
+    progress: Progress | None = None,
+    tuned: Tuning | None = None,
+    search: str = "",
 ) -> RunResult:
     """Runs an experiment on a graph and saves its result and its model.
 
@@ -87,6 +92,8 @@ def run(
         graph: whole, as exported.
         home: where the result and the version go.
         progress: told in words what is done now.
+        tuned: what a search on the same split has chosen already; None tunes here.
+        search: folder name of that search.
 
     Raises:
         SettingError: a setting that does not fit.
@@ -102,7 +109,7 @@ def run(
         cut = seeded(cut, settings.seed)
     with clock.stage("tune"):
         budget = fill(BudgetConfig, settings.budget, "budget")
-        tuning = tune(settings.model, settings.train, settings.tune, cut, budget, say)
+        tuning = tuned or tune(settings.model, settings.train, settings.tune, cut, budget, say)
     with clock.stage("fit"):
         say("fit on training and validation")
         model, _, _ = fitted(tuning.model, tuning.train, cut.full, None, tuning.best.epochs or 1, say)
@@ -145,6 +152,8 @@ def run(
         seconds=clock.seconds,
         stages=clock.stages,
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        budget_cut=tuning.cut,
+        search=search,
     )
     return result.save(home.runs(graph.name), per_user(report.users, report.values, floor.values, sample))
 

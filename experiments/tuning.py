@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,8 @@ class Trial:
     epochs: int | None = None
     """Best number of epochs; None for a model in closed form."""
     curve: tuple[Epoch, ...] = ()
+    fit_s: float | None = field(default=None, compare=False)
+    """Part of ``seconds`` that fitting took; of a training all its epochs, also those before a break."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ class Tuning:
     """Settings of the model as chosen, its ``name`` among them."""
     train: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the training as chosen."""
+    cut: str = ""
+    """What the budget left out, in a sentence; empty where all points were tried."""
 
 
 def tune(
@@ -89,12 +94,51 @@ def tune(
     for place, settings in enumerate(chosen, 1):
         if trials and time.monotonic() - started >= budget.seconds:
             break
-        trials.append(_trial(model, train, settings, split.validation, budget.metric, progress))
+        tried, _ = try_out(model, train, settings, split.validation, budget.metric, progress)
+        trials.append(tried)
         if progress is not None:
             progress(f"trial {place}/{len(chosen)}: {budget.metric} {trials[-1].value:.4f}")
     best = max(trials, key=lambda trial: trial.value)
     best_model, best_train = lay_over(model, train, best.settings)
-    return Tuning(best, tuple(trials), len(points), best_model, best_train)
+    cut = _cut(len(trials), len(points), budget)
+    if cut and progress is not None:
+        progress(cut)
+    return Tuning(best, tuple(trials), len(points), best_model, best_train, cut)
+
+
+def try_out(
+    model: Mapping[str, Any],
+    train: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    part: Part,
+    metric: str,
+    progress: Progress | None = None,
+    folder: Path | None = None,
+    watch: Callable[[Epoch], None] | None = None,
+) -> tuple[Trial, Recommender]:
+    """One trial: settings laid over, fitted on what ``part`` may see and measured on what it holds out.
+
+    Args:
+        model: ``name`` of a recommender and its settings.
+        train: settings of :class:`FitConfig`.
+        settings: dotted key -> value, laid over both.
+        part: the validation part of a split.
+        metric: what it is measured by.
+        progress: told after each epoch.
+        folder: where a training keeps its checkpoint; None keeps none.
+        watch: told each epoch; what it raises ends the trial.
+
+    Returns:
+        The trial, and the model as it was fitted.
+    """
+    started = time.monotonic()
+    laid = lay_over(model, train, settings)
+    recommender, curve, epochs = fitted(
+        *laid, part.training, part, progress=progress, folder=folder, watch=watch
+    )
+    fit_s = sum(epoch.seconds for epoch in curve) if curve else time.monotonic() - started
+    value = value_of(recommender, part, metric)
+    return Trial(dict(settings), value, time.monotonic() - started, epochs, curve, fit_s), recommender
 
 
 def fitted(
@@ -104,6 +148,8 @@ def fitted(
     validation: Part | None,
     epochs: int | None = None,
     progress: Progress | None = None,
+    folder: Path | None = None,
+    watch: Callable[[Epoch], None] | None = None,
 ) -> tuple[Recommender, tuple[Epoch, ...], int | None]:
     """A model made from its settings and fitted: in closed form, or by the training loop.
 
@@ -114,6 +160,8 @@ def fitted(
         validation: what stops a training early; None trains ``epochs``.
         epochs: how many, instead of what ``train`` says; then no time budget ends it.
         progress: told after each epoch.
+        folder: where a training keeps its checkpoint, and takes it up; None keeps none.
+        watch: told each epoch; what it raises ends the training.
 
     Returns:
         The model, its learning curve and its best epoch (None in closed form).
@@ -126,7 +174,7 @@ def fitted(
     config = fill(FitConfig, train, "train")
     if epochs is not None:
         config = replace(config, epochs=epochs, seconds=None)
-    found = fit(recommender, training, validation, config, progress)
+    found = fit(recommender, training, validation, config, progress, folder, watch)
     return recommender, found.curve, found.best_epoch
 
 
@@ -152,26 +200,23 @@ def lay_over(
     return both["model"], both["train"]
 
 
-def _trial(
-    model: Mapping[str, Any],
-    train: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    part: Part,
-    metric: str,
-    progress: Progress | None,
-) -> Trial:
-    started = time.monotonic()
-    laid = lay_over(model, train, settings)
-    recommender, curve, epochs = fitted(*laid, part.training, part, progress=progress)
-    value = value_of(recommender, part, metric)
-    return Trial(dict(settings), value, time.monotonic() - started, epochs, curve)
-
-
 def _points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     for key, values in grid.items():
         if not isinstance(values, list | tuple) or not values:
             raise SettingError(f"a grid names the values to try as a list, {key!r} has {values!r}")
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def _cut(tried: int, points: int, budget: BudgetConfig) -> str:
+    if tried == points:
+        return ""
+    ended = (
+        f"{budget.trials} trials" if tried == min(points, budget.trials) else f"{budget.seconds:g} seconds"
+    )
+    return (
+        f"{tried} of {points} points of the grid were tried: the budget of {ended} ended first; "
+        "raise it or write the grid smaller"
+    )
 
 
 def _thinned(points: list[dict[str, Any]], most: int, seed: int) -> list[dict[str, Any]]:
