@@ -3,17 +3,21 @@
 A split states what it hides; this file does not believe it and looks into what the model is handed."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
+from experiments.rules import NEVER, Likes, splits
 from experiments.splits import Part, Split, SplitConfig, contents_of, known_contents, likes_of
 from experiments.splits import split as cut
 from kg import schema
 from kg.arrays import GraphArrays
 from models.interface import Training
+
+PLACES, CONTENTS = 20, 60
+"""How many likes of test, and how many other contents for each, are tried as a canary."""
 
 
 class LeakageError(ValueError):
@@ -57,6 +61,7 @@ def audit(
             _no_late_fact(name, part),
             _nothing_counted_late(name, part),
             _only_known_contents(name, part),
+            _nothing_of_the_hidden(name, part),
         ]
     checks.append(_canary(split, graph, cutter))
     return Audit(tuple(checks))
@@ -128,6 +133,8 @@ def _nothing_counted_late(name: str, part: Part) -> Check:
 
 def _only_known_contents(name: str, part: Part) -> Check:
     graph = part.training.graph
+    if part.cold is not None:
+        return _every_content(name, part)
     unknown = part.training.rankable & ~known_contents(graph)
     if unknown.any():
         raise LeakageError(
@@ -135,6 +142,41 @@ def _only_known_contents(name: str, part: Part) -> Check:
             f"({graph.id_of('Content', int(np.argmax(unknown)))}): build rankable from the training graph"
         )
     return Check(f"{name}: only contents known in training may be ranked", int(part.training.rankable.sum()))
+
+
+def _every_content(name: str, part: Part) -> Check:
+    """Where cold contents are asked for, fewer candidates than all would tell which are liked later."""
+    missing = ~part.training.rankable
+    if missing.any():
+        raise LeakageError(
+            f"every content must be rankable where cold ones are asked for, {missing.sum()} are not for "
+            f"{name} ({part.training.graph.id_of('Content', int(np.argmax(missing)))}): the candidates would "
+            "tell of the fold"
+        )
+    return Check(f"{name}: every content may be ranked", len(missing))
+
+
+def _nothing_of_the_hidden(name: str, part: Part) -> Check:
+    """No fact, like or time of a user or a content that training must not have met."""
+    graph, looked_at = part.training.graph, 0
+    hidden = [("an unseen user", part.unseen, "user"), ("a cold content", part.cold, "content")]
+    for what, mask, role in hidden:
+        for type in schema.USER_FACTS:
+            rows = graph.incidence(type, "user")[1] if role == "user" else contents_of(graph, type)
+            looked_at += 0 if rows is None else len(rows)
+            if mask is None or rows is None or not mask[rows].any():
+                continue
+            raise LeakageError(
+                f"training may know nothing of {what}, {mask[rows].sum()} facts of {type} tell for {name} "
+                f"({_fact_id(graph, type, mask[rows])}): leave them out of the training graph"
+            )
+        likes = part.training.positives.nonzero()[0 if role == "user" else 1]
+        if mask is not None and mask[likes].any():
+            raise LeakageError(
+                f"training may know nothing of {what}, {mask[likes].sum()} training positives of {name} "
+                f"are of one (row {likes[mask[likes]][0]}): mend the split"
+            )
+    return Check(f"{name}: nothing of unseen users and cold contents in training", looked_at)
 
 
 def _canary(split: Split, graph: GraphArrays, cutter: Callable[[GraphArrays, SplitConfig], Split]) -> Check:
@@ -155,42 +197,61 @@ def _canary(split: Split, graph: GraphArrays, cutter: Callable[[GraphArrays, Spl
 def plant(split: Split, graph: GraphArrays) -> GraphArrays | None:
     """The graph with the content of one test rating changed to one that its user never met.
 
-    The rating is drawn by the split's seed among those later than all that its user has in training, so that
-    the same likes lie in test. A pair of which something was told in time is no canary: a split
-    hides that too, because the pair is held out. None where no rating is left.
+    The rating is drawn by the split's seed among those later than all that its user has in training, and the
+    content so that the split's rule leaves the same likes to training. A pair of which something else was
+    told is no canary: a split hides that too, because the pair is held out. None where no rating is left.
     """
     likes = likes_of(graph, split.config.positive_rating, split.config.seed)
     width = likes.content_count
-    pairs = _pairs(likes.users, likes.contents, width)
-    in_test = np.isin(pairs, _pairs(*split.test.held_out.nonzero(), width))
-    told, in_time = _told(graph, split.test.until, width)
-    late = in_test & (likes.times > split.test.until[likes.users]) & ~np.isin(pairs, told[in_time])
-    places = np.flatnonzero(late)
-    if not len(places):
-        return None
-    place = int(np.random.default_rng(split.config.seed).choice(places))
-    user, content = int(likes.users[place]), int(likes.contents[place])
-    unmet = np.setdiff1d(np.arange(width), told[told // width == user] % width)
-    if not len(unmet):
-        return None
+    in_test = np.isin(likes.pairs, _pairs(*split.test.held_out.nonzero(), width))
+    told = _told(graph, schema.USER_FACTS, width)
+    others = _told(graph, tuple(type for type in schema.USER_FACTS if type != "RATED"), width)
+    no_cut = split.test.until[likes.users] == NEVER  # time plays no part there
+    late = no_cut | (likes.times > split.test.until[likes.users])
+    places = np.flatnonzero(in_test & late & ~np.isin(likes.pairs, others))
+    rng = np.random.default_rng(split.config.seed)
+    for place in rng.permutation(places)[:PLACES]:
+        user = int(likes.users[place])
+        unmet = np.setdiff1d(np.arange(width), told[told // width == user] % width)
+        for content in rng.permutation(unmet)[:CONTENTS]:
+            if _leaves_the_same(split, likes, int(place), int(content)):
+                return _moved(graph, user, int(likes.contents[place]), int(content))
+    return None
+
+
+def _leaves_the_same(split: Split, likes: Likes, place: int, content: int) -> bool:
+    """Whether training and validation have the same likes when one of test is of another content."""
+    contents = likes.contents.copy()
+    contents[place] = content
+    rule = splits.build(split.config.name, split.config.settings)
+    moved = replace(likes, contents=contents)
+    for part in (split.test, split.validation):
+        cut = rule(moved)
+        moved = moved.only(~cut.hidden)
+        ours = part.training.positives
+        if not np.array_equal(np.sort(_pairs(*ours.nonzero(), likes.content_count)), np.sort(moved.pairs)):
+            return False
+    return True
+
+
+def _moved(graph: GraphArrays, user: int, before: int, after: int) -> GraphArrays:
+    """The graph whose ratings of one content by one user are of another content."""
     users, contents = graph.pairs("RATED")
-    changed = np.where((users == user) & (contents == content), int(unmet[0]), contents)
+    changed = np.where((users == user) & (contents == before), after, contents)
     table = graph.facts["RATED"]
     column = table.column_names.index("content")
     table = table.set_column(column, "content", pa.array(changed.astype(np.int32)))
     return replace(graph, facts={**graph.facts, "RATED": table}, folder=None)
 
 
-def _told(graph: GraphArrays, until: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """(m,) int64 pairs that somebody did something about, and (m,) bool: whether before the user's cut."""
-    pairs, in_time = [np.empty(0, np.int64)], [np.empty(0, bool)]
-    for type in schema.USER_FACTS:
+def _told(graph: GraphArrays, types: Sequence[str], width: int) -> np.ndarray:
+    """(m,) int64 pairs that somebody did something about, at any time."""
+    pairs = [np.empty(0, np.int64)]
+    for type in types:
         contents = contents_of(graph, type)
         if contents is not None:
-            users = graph.incidence(type, "user")[1]
-            pairs.append(_pairs(users, contents, width))
-            in_time.append(graph.starts(type) <= until[users])
-    return np.concatenate(pairs), np.concatenate(in_time)
+            pairs.append(_pairs(graph.incidence(type, "user")[1], contents, width))
+    return np.concatenate(pairs)
 
 
 def fingerprint(training: Training) -> str:

@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse as sp
 
-from configs.registry import Registry, SettingError
+from configs.registry import SettingError
+from experiments.rules import NEVER, Cut, Likes, drawn, splits
 from kg import schema
 from kg.arrays import GraphArrays
 from models.interface import Training
 
-NEVER = np.iinfo(np.int64).max
-"""Cut of a user of whom nothing is held out: no fact is too late."""
+__all__ = ["NEVER", "Cut", "Likes", "Part", "Split", "SplitConfig", "likes_of", "split", "splits"]
 
 
 @dataclass(frozen=True)
@@ -38,46 +38,6 @@ class SplitConfig:
 
 
 @dataclass(frozen=True)
-class Likes:
-    """All positives of a graph, each pair once, at the first time its rating reached the bar."""
-
-    users: np.ndarray
-    """(p,) int64 rows of users, ascending."""
-    contents: np.ndarray
-    """(p,) int64 rows of contents."""
-    times: np.ndarray
-    """(p,) int64 UTC seconds, ascending within a user; the smallest int64 where not known."""
-    user_count: int
-    content_count: int
-
-    def only(self, mask: np.ndarray) -> "Likes":
-        """Those for which ``mask`` (p,) is True, in the same order."""
-        return replace(self, users=self.users[mask], contents=self.contents[mask], times=self.times[mask])
-
-    def matrix(self, values: np.ndarray | None = None) -> sp.csr_array:
-        """(u, i) csr: ones (float32), or ``values`` (p,) at the places of the positives."""
-        values = np.ones(len(self.users), np.float32) if values is None else values
-        # the order within a row is by content, so that equal sets give equal arrays
-        order = np.lexsort((self.contents, self.users))
-        bounds = np.searchsorted(self.users, np.arange(self.user_count + 1))
-        return sp.csr_array(
-            (values[order], self.contents[order], bounds), shape=(self.user_count, self.content_count)
-        )
-
-
-@dataclass(frozen=True)
-class Cut:
-    """What one application of a split holds out."""
-
-    held_out: np.ndarray
-    """(p,) bool."""
-    until: np.ndarray
-    """(u,) int64 UTC seconds: the last moment of each user that training may see."""
-    as_of: int | None = None
-    """The last moment of anything at all that training may see; None where only users have cuts."""
-
-
-@dataclass(frozen=True)
 class Part:
     """What a model is fitted on, and what it is then asked for."""
 
@@ -87,6 +47,31 @@ class Part:
     until: np.ndarray
     """(u,) int64 UTC seconds, see :class:`Cut`."""
     as_of: int | None
+    told: Likes | None = None
+    """All likes that a model is told when it is asked, where they are more than those of training."""
+    unseen: np.ndarray | None = None
+    """(u,) bool, see :class:`Cut`."""
+    cold: np.ndarray | None = None
+    """(i,) bool, see :class:`Cut`; with it every content may be ranked."""
+    whole: GraphArrays | None = field(default=None, repr=False)
+    """The graph that was cut: evaluation reads availability from it, a model never sees it."""
+
+    @cached_property
+    def history(self) -> sp.csr_array:
+        """(u, i) float32: what each user has liked when a model is asked; it is not recommended again."""
+        return self.training.positives if self.told is None else self.told.matrix()
+
+    @cached_property
+    def times(self) -> sp.csr_array:
+        """(u, i) int64 UTC seconds at the places of :attr:`history`."""
+        return self.training.times if self.told is None else self.told.matrix(self.told.times)
+
+    @cached_property
+    def asked(self) -> Training:
+        """What a fitted model is ranked on: :attr:`history` stands for the positives."""
+        if self.told is None:
+            return self.training
+        return replace(self.training, positives=self.history, times=self.times)
 
     @cached_property
     def users(self) -> np.ndarray:
@@ -95,8 +80,8 @@ class Part:
 
     @cached_property
     def warm(self) -> np.ndarray:
-        """(t,) bool: which of :attr:`users` have at least one positive in training."""
-        return np.diff(self.training.positives.indptr)[self.users] > 0
+        """(t,) bool: which of :attr:`users` have at least one positive in their history."""
+        return np.diff(self.history.indptr)[self.users] > 0
 
     @cached_property
     def unreachable(self) -> int:
@@ -134,77 +119,6 @@ class Split:
         return int(self.test.warm.sum())
 
 
-splits: Registry[Any] = Registry("split")
-
-
-@dataclass(frozen=True)
-class ShareConfig:
-    """Settings of splits that hold out a share."""
-
-    share: float = 0.2
-    """Part of the positives that is held out, above 0 and below 1."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise SettingError(f"share must lie above 0 and below 1, got {self.share}")
-
-
-@splits.register("last_fifth", ShareConfig)
-class LastFifth:
-    """Each user's last positives: a share of them, rounded down: somebody with four keeps all four."""
-
-    def __init__(self, config: ShareConfig) -> None:
-        self.config = config
-
-    def __call__(self, likes: Likes) -> Cut:
-        counts = np.bincount(likes.users, minlength=likes.user_count)
-        # 0.2 · 15 is a hair above 3: without the allowance a share could round to one too few
-        return last_of_each(likes, np.floor(counts * self.config.share + 1e-9).astype(np.int64))
-
-
-@dataclass(frozen=True)
-class LeaveLastOutConfig:
-    """:class:`LeaveLastOut` takes no settings."""
-
-
-@splits.register("leave_last_out", LeaveLastOutConfig)
-class LeaveLastOut:
-    """The last positive of everybody who has at least two."""
-
-    def __init__(self, config: LeaveLastOutConfig) -> None:
-        self.config = config
-
-    def __call__(self, likes: Likes) -> Cut:
-        counts = np.bincount(likes.users, minlength=likes.user_count)
-        return last_of_each(likes, (counts >= 2).astype(np.int64))
-
-
-@splits.register("temporal", ShareConfig)
-class Temporal:
-    """One moment for all: what was liked after it is held out, and no fact of any type after it is seen."""
-
-    def __init__(self, config: ShareConfig) -> None:
-        self.config = config
-
-    def __call__(self, likes: Likes) -> Cut:
-        times = np.sort(likes.times)
-        kept = int(np.ceil(len(times) * (1 - self.config.share) - 1e-9))
-        as_of = int(times[max(kept - 1, 0)]) if len(times) else NEVER
-        return Cut(likes.times > as_of, np.full(likes.user_count, as_of), as_of)
-
-
-def last_of_each(likes: Likes, counts: np.ndarray) -> Cut:
-    """Holds out the last ``counts`` (u,) positives of each user; the cut is the last one that stays."""
-    ends = np.searchsorted(likes.users, np.arange(likes.user_count), side="right")
-    held_out = np.arange(len(likes.users)) >= (ends - counts)[likes.users]
-    until = np.full(likes.user_count, NEVER)
-    some = np.flatnonzero(counts)
-    last_kept = ends[some] - counts[some] - 1
-    is_kept = last_kept >= np.searchsorted(likes.users, some)
-    until[some] = np.where(is_kept, likes.times[last_kept], np.iinfo(np.int64).min)
-    return Cut(held_out, until)
-
-
 def split(graph: GraphArrays, config: SplitConfig) -> Split:
     """Cuts a graph by a registered rule; equal graphs and configs give equal splits.
 
@@ -215,24 +129,32 @@ def split(graph: GraphArrays, config: SplitConfig) -> Split:
     rule = splits.build(config.name, config.settings)
     likes = likes_of(graph, config.positive_rating, config.seed)
     last = rule(likes)
-    rest = likes.only(~last.held_out)
+    rest = likes.only(~last.hidden)
     first = rule(rest)
     for what, mask in (
         ("test", last.held_out),
         ("validation", first.held_out),
-        ("training", ~first.held_out),
+        ("training", ~first.hidden),
     ):
         if not mask.any():
             raise SettingError(
                 f"{config.name} leaves no positive for {what} out of {len(likes.users)} in {graph.name}: "
                 "lower positive_rating, change the share or use more data"
             )
-    test = _part(graph, likes, last.held_out, last.until, last.as_of, config.seed)
-    ahead = last.held_out.copy()
-    ahead[~last.held_out] = first.held_out
-    validation = _part(graph, likes, ahead, np.minimum(first.until, last.until), first.as_of, config.seed)
-    validation = replace(validation, held_out=rest.only(first.held_out).matrix())
+    test = _part(graph, rest, likes, last)
+    # what test hides is hidden from validation too
+    both = replace(
+        first,
+        until=np.minimum(first.until, last.until),
+        unseen=_either(first.unseen, last.unseen),
+        cold=_either(first.cold, last.cold),
+    )
+    validation = _part(graph, rest.only(~first.hidden), rest, both, likes.only(last.hidden))
     return Split(config, graph.name, graph.hash, _hash(graph, validation, test), validation, test)
+
+
+def _either(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
+    return one if other is None else other if one is None else one | other
 
 
 def likes_of(graph: GraphArrays, positive_rating: float, seed: int) -> Likes:
@@ -245,40 +167,46 @@ def likes_of(graph: GraphArrays, positive_rating: float, seed: int) -> Likes:
     by_pair = np.lexsort((times, pairs))
     pairs, first = np.unique(pairs[by_pair], return_index=True)
     facts, times = facts[by_pair[first]], times[by_pair[first]]
-    order = np.lexsort((_drawn(pairs, seed), times, users[facts]))
+    order = np.lexsort((drawn(pairs, seed), times, users[facts]))
     facts, times = facts[order], times[order]
-    return Likes(users[facts], contents[facts], times, graph.size("User"), graph.size("Content"))
+    ids = {type: graph.ids(type) for type in ("User", "Content")}
+    return Likes(users[facts], contents[facts], times, graph.size("User"), graph.size("Content"), seed, ids)
 
 
-def _drawn(pairs: np.ndarray, seed: int) -> np.ndarray:
-    """(p,) uint64 that break ties of time: each pair's own draw, whatever else is in the graph.
+def _part(graph: GraphArrays, seen: Likes, likes: Likes, cut: Cut, later: Likes | None = None) -> Part:
+    """Training on ``seen``, without whatever lies after a cut.
 
-    Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014 (its finaliser).
+    Args:
+        graph: whole.
+        seen: the positives of training.
+        likes: those that ``cut`` was made on; ``seen`` are what it leaves.
+        cut: what is held out of ``likes``.
+        later: further positives that are ahead, and of which nothing may be told.
     """
-    mixed = pairs.astype(np.uint64) + np.uint64((seed * 0x9E3779B97F4A7C15 + 1) % 2**64)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
+    hidden = likes.only(cut.hidden).matrix()
+    if later is not None:
+        hidden = sp.csr_array(hidden + later.matrix())
+    past = before(graph, cut.as_of) if cut.as_of is not None else graph
+    trained = past.keep({type: _visible(past, type, hidden, cut) for type in schema.USER_FACTS})
+    rankable = known_contents(trained) if cut.cold is None else np.ones(graph.size("Content"), bool)
+    training = Training(trained, seen.matrix(), seen.matrix(seen.times), rankable, likes.seed)
+    told = None if cut.given is None else likes.only(~cut.held_out)
+    held_out = likes.only(cut.held_out).matrix()
+    return Part(training, held_out, cut.until, cut.as_of, told, cut.unseen, cut.cold, graph)
 
 
-def _part(
-    graph: GraphArrays, likes: Likes, ahead: np.ndarray, until: np.ndarray, as_of: int | None, seed: int
-) -> Part:
-    """Training without the positives in ``ahead`` (p,) and without whatever lies after a cut."""
-    seen = likes.only(~ahead)
-    hidden = likes.only(ahead).matrix()
-    past = before(graph, as_of) if as_of is not None else graph
-    trained = past.keep({type: _visible(past, type, hidden, until) for type in schema.USER_FACTS})
-    training = Training(trained, seen.matrix(), seen.matrix(seen.times), known_contents(trained), seed)
-    return Part(training, hidden, until, as_of)
-
-
-def _visible(graph: GraphArrays, type: str, hidden: sp.csr_array, until: np.ndarray) -> np.ndarray:
-    """(f,) bool: facts of a type that a person did in time, and that are not about a held-out pair."""
+def _visible(graph: GraphArrays, type: str, hidden: sp.csr_array, cut: Cut) -> np.ndarray:
+    """(f,) bool: facts of a type that a seen person did in time, about no hidden pair or cold content."""
     users = graph.incidence(type, "user")[1]
-    visible = graph.starts(type) <= until[users] if len(users) else np.empty(0, bool)
+    visible = graph.starts(type) <= cut.until[users] if len(users) else np.empty(0, bool)
+    if cut.unseen is not None:
+        visible &= ~cut.unseen[users]
     contents = contents_of(graph, type)
-    return visible if contents is None else visible & ~_has(hidden, users, contents)
+    if contents is None:
+        return visible
+    if cut.cold is not None:
+        visible &= ~cut.cold[contents]
+    return visible & ~_has(hidden, users, contents)
 
 
 def _has(matrix: sp.csr_array, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -333,7 +261,8 @@ def _hash(graph: GraphArrays, validation: Part, test: Part) -> str:
     for type in ("User", "Content"):
         digest.update("\n".join(graph.ids(type)).encode())
     for part in (validation, test):
-        for matrix in (part.training.positives, part.held_out):
+        given = () if part.told is None else (part.history,)
+        for matrix in (part.training.positives, part.held_out, *given):
             digest.update(matrix.indptr.astype("<i8").tobytes() + matrix.indices.astype("<i8").tobytes())
         digest.update(np.packbits(part.training.rankable).tobytes())
     return digest.hexdigest()

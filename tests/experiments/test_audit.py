@@ -25,7 +25,7 @@ def leaky(cut, **changes):
 def test_every_split_is_clean(busy, name):
     config = replace(CONFIG, name=name)
     checks = audit(split(busy, config), busy).checks
-    assert len(checks) == 11 and all(check.looked_at for check in checks)
+    assert len(checks) == 13 and all(check.looked_at for check in checks)
 
 
 def test_held_out_pair_among_training_positives(busy):
@@ -96,6 +96,53 @@ def test_later_count(toy):
     counted = replace(cut.full.graph, nodes=graph.nodes)
     with pytest.raises(LeakageError, match="vote_count of Content may not be counted after 691200, 30 are"):
         audit(leaky(cut, graph=counted), graph)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("unseen_users", "unseen user"), ("cold_contents", "cold content")]
+)
+def test_a_trace_of_what_training_must_not_have_met(busy, name, what):
+    cut = split(busy, replace(CONFIG, name=name))
+    assert audit(cut, busy).checks
+    masks = {type: np.isin(_ids(busy, type), _ids(cut.full.graph, type)) for type in busy.facts}
+    rows = busy.incidence("VIEWED", what.split()[1])[1]
+    hidden = cut.test.unseen if what == "unseen user" else cut.test.cold
+    held = {(user, content) for user, content in zip(*cut.test.held_out.nonzero(), strict=True)}
+    pairs = zip(busy.incidence("VIEWED", "user")[1], busy.incidence("VIEWED", "content")[1], strict=True)
+    other = np.array([pair not in held for pair in pairs])
+    in_time = busy.starts("VIEWED") <= cut.test.until[busy.incidence("VIEWED", "user")[1]]
+    masks["VIEWED"][np.flatnonzero(hidden[rows] & other & in_time)[0]] = True
+    with pytest.raises(LeakageError, match=f"training may know nothing of an? {what}, 1 facts of VIEWED"):
+        audit(leaky(cut, graph=busy.keep(masks)), busy)
+    likes = cut.full.positives.tolil()
+    if what == "unseen user":
+        user = cut.test.users[0]
+        likes[user, cut.test.history[[user]].indices[0]] = 1
+    else:
+        content = cut.test.held_out.indices[0]
+        likes[next(user for user in range(40) if (user, content) not in held), content] = 1
+    with pytest.raises(LeakageError, match=f"nothing of an? {what}, 1 training positives of test"):
+        audit(leaky(cut, positives=sp.csr_array(likes)), busy)
+
+
+def test_candidates_that_tell_of_the_fold(busy):
+    cut = split(busy, replace(CONFIG, name="cold_contents"))
+    rankable = np.ones(60, bool)
+    rankable[3] = False
+    with pytest.raises(LeakageError, match="every content must be rankable where cold ones are asked for"):
+        audit(leaky(cut, rankable=rankable), busy)
+
+
+@pytest.mark.parametrize("name", list(splits))
+def test_every_split_has_a_canary(busy, name):
+    config = replace(CONFIG, name=name)
+    cut = split(busy, config)
+    planted = plant(cut, busy)
+    assert planted is not None and planted.pairs("RATED")[1].tolist() != busy.pairs("RATED")[1].tolist()
+    again = split(planted, config)
+    assert again.hash != cut.hash
+    assert fingerprint(again.full) == fingerprint(cut.full)
+    assert fingerprint(again.fit) == fingerprint(cut.fit)
 
 
 def test_unknown_content_may_not_be_ranked(toy):

@@ -106,7 +106,8 @@ def test_no_trace_of_what_is_held_out_or_later(busy, name):
                 told = set(zip(users.tolist(), graph.incidence(type, "content")[1].tolist(), strict=True))
                 assert not told & hidden, type
     # what validation hid is given back for test
-    assert pairs(cut.full.positives) == pairs(cut.fit.positives) | pairs(cut.validation.held_out)
+    given = pairs(cut.validation.history)
+    assert pairs(cut.full.positives) == pairs(cut.fit.positives) | given | pairs(cut.validation.held_out)
 
 
 @pytest.mark.parametrize("name", list(splits))
@@ -114,6 +115,72 @@ def test_a_training_rating_in_time_is_in_the_training_graph(busy, name):
     cut = split(busy, SplitConfig(name, positive_rating=6))
     users, contents = cut.full.graph.pairs("RATED")
     assert pairs(cut.full.positives) <= set(zip(users.tolist(), contents.tolist(), strict=True))
+
+
+def test_random_takes_a_share_of_each_user_by_the_seed(toy):
+    rows = [(user, content, 9, content) for user in range(3) for content in range(10 + user)]
+    held = [
+        pairs(split(toy.graph(rows), SplitConfig("random", seed=seed)).test.held_out) for seed in (0, 0, 1)
+    ]
+    assert held[0] == held[1] != held[2]
+    assert [sum(user == own for own, _ in held[0]) for user in range(3)] == [2, 2, 2]
+    late = {content for user, content in held[0] if content >= 8 + user}
+    assert len(late) < len(held[0])  # not the last ones
+
+
+def test_unseen_users_leave_no_trace_and_bring_their_first_likes(toy):
+    rows = [(user, content, 9, content) for user in range(10) for content in range(10)]
+    rows += [(user, 20, 2, 1) for user in range(10)]
+    more = [toy.fact("VIEWED", user, 21, None) for user in range(10)]
+    cut = split(toy.graph(rows, users=10, more=more), SplitConfig("unseen_users"))
+    for part, count in ((cut.test, 2), (cut.validation, 1)):
+        assert len(part.users) == count and part.warm.all()
+        assert pairs(part.held_out) == {(user, content) for user in part.users for content in (8, 9)}
+        assert part.training.positives[part.users].nnz == 0
+        assert (part.history[part.users].toarray()[:, :8] == 1).all()
+        assert (part.times[part.users].toarray()[:, 1:8] == np.arange(1, 8) * DAY_S).all()
+        for type in ("RATED", "VIEWED"):
+            assert not np.isin(part.users, part.training.graph.incidence(type, "user")[1]).any()
+        assert (part.asked.positives != part.history).nnz == 0
+    assert not set(cut.test.users) & set(cut.validation.users)
+    assert set(cut.test.users) & set(cut.fit.graph.incidence("RATED", "user")[1]) == set()
+    assert set(cut.validation.users) <= set(cut.full.graph.incidence("RATED", "user")[1])
+
+
+def test_cold_contents_leave_no_trace_and_everything_may_be_ranked(toy):
+    rows = [(user, content, 9, content) for user in range(4) for content in range(25)]
+    rows += [(0, content, 2, 1) for content in range(25, 30)]
+    more = [toy.fact("VIEWED", 1, content, DAY_S) for content in range(30)]
+    graph, seen = toy.graph(rows, more=more), set()
+    for fold in range(5):
+        cut = split(graph, SplitConfig("cold_contents", {"fold": fold}))
+        tested, chosen = (set(part.held_out.indices.tolist()) for part in (cut.test, cut.validation))
+        assert tested and chosen and not tested & chosen and not tested & seen
+        seen |= tested
+        for part, hidden in ((cut.test, tested), (cut.validation, tested | chosen)):
+            assert part.training.rankable.all() and part.unreachable == 0
+            assert not hidden & set(part.training.positives.indices.tolist())
+            for type in ("RATED", "VIEWED"):
+                touched = part.training.graph.incidence(type, "content")[1]
+                assert len(touched) and not part.cold[touched].any()
+            assert part.cold[list(hidden)].all()
+    assert seen == set(range(25))
+
+
+def test_a_content_keeps_its_fold_whatever_else_is_known(toy):
+    rows = [(user, content, 9, content) for user in range(4) for content in range(25)]
+    small, large = toy.graph(rows), toy.graph([*rows, (3, 40, 9, 1)], contents=60)
+    held = [
+        set(split(graph, SplitConfig("cold_contents")).test.held_out.indices.tolist()) - {40}
+        for graph in (small, large)
+    ]
+    assert held[0] == held[1]
+
+
+@pytest.mark.parametrize("name", list(splits))
+def test_every_split_says_so_where_nobody_is_left_for_test(toy, name):
+    with pytest.raises(SettingError, match="leaves no positive for|needs at least"):
+        split(toy.graph([(0, 1, 9, 1)]), SplitConfig(name))
 
 
 @given(
@@ -150,6 +217,10 @@ def test_same_pairs_same_hash_whatever_else_is_known(toy, busy):
 def test_a_split_with_nothing_to_measure_says_what_to_do(toy):
     with pytest.raises(SettingError, match="leaves no positive for test"):
         split(toy.graph([(0, 1, 9, 1)]), SplitConfig())
+    with pytest.raises(SettingError, match="share and given_share must lie"):
+        splits.build("unseen_users", {"given_share": 1.0})
+    with pytest.raises(SettingError, match=r"folds must be 3 or more and fold in 0..folds-1, got 5, 5"):
+        splits.build("cold_contents", {"fold": 5})
     with pytest.raises(SettingError, match="share must lie"):
         split(toy.graph([(0, 1, 9, 1)]), SplitConfig(settings={"share": 1.0}))
     with pytest.raises(UnknownName, match="nearest: temporal"):
