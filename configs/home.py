@@ -49,3 +49,7 @@ class Home:
     def feedback(self, graph: str) -> Path:
         """Durable log of what people did, one SQLite file a graph."""
         return self.root / "graphs" / graph / "feedback.sqlite"
+
+    def exposures(self, graph: str) -> Path:
+        """Who was answered by which version while a candidate is tried, one SQLite file a graph."""
+        return self.root / "graphs" / graph / "exposures.sqlite"
