@@ -136,7 +136,7 @@ class LocalClient(Answers):
         return reply
 
     def close(self) -> None:
-        self.gateway.feedback.close()
+        self.gateway.close()
 
 
 class Client(Answers):

@@ -23,6 +23,24 @@ class Counters:
             "mg_request_seconds", "Time to an answer", ("route",), registry=self._registry, buckets=BUCKETS_S
         )
         self._swaps = Counter("mg_model_swaps_total", "Versions taken into service", registry=self._registry)
+        self._arms = Counter(
+            "mg_arm_requests_total",
+            "Recommendations by arm of a trial and version; 'error' where the version could not answer",
+            ("arm", "version", "outcome"),
+            registry=self._registry,
+        )
+        self._arm_latency = Histogram(
+            "mg_arm_seconds",
+            "Time to an answer of a version",
+            ("arm", "version"),
+            registry=self._registry,
+            buckets=BUCKETS_S,
+        )
+        self._lost = Counter(
+            "mg_exposures_lost_total",
+            "Answers of a trial that could not be written to its log",
+            registry=self._registry,
+        )
         self._is_ready = Gauge("mg_ready", "1 while a verified version answers", registry=self._registry)
 
     def count(self, route: str, status: int, latency_s: float) -> None:
@@ -31,6 +49,15 @@ class Counters:
         self._latency.labels(route).observe(latency_s)
         if status >= 400:
             self._errors.labels(route).inc()
+
+    def count_arm(self, arm: str, version: str, is_answered: bool, latency_s: float) -> None:
+        """Enters one answer of a version in an arm: champion, canary or shadow."""
+        self._arms.labels(arm, version, "answered" if is_answered else "error").inc()
+        self._arm_latency.labels(arm, version).observe(latency_s)
+
+    def count_lost(self, answers: int) -> None:
+        """Enters answers of a trial that are missing from its log."""
+        self._lost.inc(answers)
 
     def count_swap(self) -> None:
         """Enters that another version answers from now on."""

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from configs.home import Home
+from kg.exposures import ExposureLog
 from kg.feedback import FeedbackLog
-from models.aliases import Aliases
+from models.aliases import Aliases, Holding
 from models.store import ModelStore, ModelVersion
+from serve.arms import Arms, Trial
 from serve.counters import Counters
 from serve.problems import Problem
 from serve.snapshot import Snapshot, open_snapshot, warm_up
@@ -44,7 +46,7 @@ class _Watch:
     lock: threading.Lock = field(default_factory=threading.Lock)
     looked_s: float = 0.0
     tried_s: float = 0.0
-    seen: str | None = None
+    seen: Holding | str | None = None
     is_loading: bool = False
 
 
@@ -64,8 +66,12 @@ class Gateway:
         self.models, self.aliases = ModelStore(home.models), Aliases(home.models)
         self.feedback = FeedbackLog(home.feedback(config.graph))
         self.counters = Counters()
+        self.exposures = ExposureLog(home.exposures(config.graph))
+        self.arms = Arms(self.exposures, self.counters, self.now)
         self.why_not: str | None = None
         """Why no version, or not the newest one, answers; None while all is well."""
+        self.trial: Trial | None = None
+        """Who is tried out beside the version that answers."""
         self._clock = clock
         self._current: Snapshot | None = None
         self._masks: OrderedDict[tuple[object, ...], np.ndarray] = OrderedDict()
@@ -123,7 +129,8 @@ class Gateway:
                 return
             watch.looked_s = now
             signature = self._signature()
-            must_retry = self.why_not is not None and now - watch.tried_s >= _RETRY_S
+            is_short = self.why_not is not None or self.trial is not None and self.trial.snapshot is None
+            must_retry = is_short and now - watch.tried_s >= _RETRY_S
             if signature == watch.seen and not must_retry:
                 return
             watch.seen, watch.tried_s, watch.is_loading = signature, now, True
@@ -132,11 +139,20 @@ class Gateway:
     def _load(self) -> None:
         """Loads what is asked for and swaps it in; whatever goes wrong leaves the present one answering."""
         try:
+            self._load_champion()
+            self._load_candidate()
+        finally:
+            self._watch.is_loading = False
+
+    def _load_champion(self) -> None:
+        try:
             version = self._wanted()
             if self._current is None or self._current.version.ref != version.ref:
-                found = open_snapshot(self.home, self.models, version)
-                warm_up(found)
-                self._current = found
+                tried = self.trial
+                if tried is not None and tried.snapshot and tried.snapshot.version.ref == version.ref:
+                    self._current, self.trial = tried.snapshot, None  # promoted: it is warm already
+                else:
+                    self._current = self._opened(version)
                 self.counters.count_swap()
                 log.info("version %s answers for graph %s", version.ref, self.config.graph)
             self.why_not = None
@@ -148,8 +164,33 @@ class Gateway:
                 "Restore its folder, or promote another version; this one is tried again every few seconds"
             )
             log.warning("no new version for graph %s: %s", self.config.graph, error)
-        finally:
-            self._watch.is_loading = False
+
+    def _load_candidate(self) -> None:
+        """Opens who is tried out; one that cannot be opened is told of, and never in the champion's way."""
+        if self.config.version is not None:
+            return
+        try:
+            held = self.aliases.holding(self.config.graph, self.config.alias)
+        except (OSError, ValueError):
+            return  # what the alias file says is told where the champion is loaded
+        tried = None if held is None else held.candidate
+        known = self.trial
+        if tried is None:
+            self.trial = None
+        elif known is not None and known.snapshot is not None and known.candidate.version == tried.version:
+            self.trial = Trial(tried, known.snapshot)
+        else:
+            try:
+                self.trial = Trial(tried, self._opened(self.models.load(tried.version)))
+                log.info("version %s is tried as %s", tried.version, tried.stage)
+            except Exception as error:  # noqa: BLE001 - a candidate that breaks must leave the champion alone
+                self.trial = Trial(tried, None, f"{type(error).__name__}: {error}")
+                log.warning("candidate %s cannot be loaded: %s", tried.version, error)
+
+    def _opened(self, version: ModelVersion) -> Snapshot:
+        found = open_snapshot(self.home, self.models, version)
+        warm_up(found)
+        return found
 
     def _wanted(self) -> ModelVersion:
         if self.config.version is not None:
@@ -165,9 +206,15 @@ class Gateway:
             )
         return version
 
-    def _signature(self) -> str | None:
-        """Changes whenever the alias moves; reads one small file."""
+    def close(self) -> None:
+        """Writes what waits and lets go of the logs."""
+        self.arms.drain()
+        self.feedback.close()
+        self.exposures.close()
+
+    def _signature(self) -> Holding | str | None:
+        """Changes whenever the alias or its candidate does; reads one small file."""
         try:
-            return self.aliases.holder(self.config.graph, self.config.alias)
+            return self.aliases.holding(self.config.graph, self.config.alias)
         except (OSError, ValueError) as error:
             return str(error)

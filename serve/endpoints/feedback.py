@@ -77,8 +77,10 @@ class Feedback(Endpoint):
     Reply = FeedbackReply
 
     def answer(self, request: FeedbackRequest) -> FeedbackReply:
-        snapshot = self.gateway.snapshot()
-        content_row(snapshot, request.content_id)
+        snapshot, trial = self.gateway.snapshot(), self.gateway.trial
+        tried = None if trial is None else trial.snapshot
+        if tried is None or tried.row(request.content_id) is None:  # a candidate may know a newer graph
+            content_row(snapshot, request.content_id)
         key = request.idempotency_key or uuid.uuid4().hex
         event = FeedbackEvent(
             user_id=hashed_user(request.user_id),

@@ -134,8 +134,19 @@ class Recommendations(Endpoint):
         self._lock = threading.Lock()
 
     def answer(self, request: RecommendationsRequest) -> RecommendationsReply:
-        clock = _Clock()
         snapshot = self.gateway.snapshot()
+        if request.is_bare:  # a measurement, not somebody's evening: no trial
+            return self._answer(request, snapshot)
+        return self.gateway.arms.answer(
+            hashed_user(request.user_id),
+            snapshot,
+            self.gateway.trial,
+            lambda version: self._answer(request, version),
+            lambda reply: tuple(content.content_id for content in reply.contents),
+        )
+
+    def _answer(self, request: RecommendationsRequest, snapshot: Snapshot) -> RecommendationsReply:
+        clock = _Clock()
         who = self._person(snapshot, request)
         region, subscriptions = _where(snapshot, request, who)
         at = self.gateway.now() if request.at is None else request.at
