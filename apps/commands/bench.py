@@ -1,5 +1,7 @@
 """Benchmarks: ours and the reference, in turn, in one run."""
 
+from pathlib import Path
+from statistics import median
 from typing import Annotated
 
 import typer
@@ -35,3 +37,26 @@ def bench_serve(
         console.show_table(
             "recommendations", ("what", "requests", "errors", "p50 ms", "p99 ms", "requests/s"), cells
         )
+
+
+@bench_app.command("lightgcn")
+def bench_lightgcn(
+    data: Data = None,
+    python: Annotated[Path | None, typer.Option(help="An interpreter that has recbole==1.2.1.")] = None,
+    epochs: Annotated[int, typer.Option(help="Epochs that count, on either side.", min=1, max=100)] = 5,
+    threads: Annotated[int, typer.Option(help="Of torch, on either side.", min=1)] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """An epoch of LightGCN beside RecBole's. Example: mg bench lightgcn --python V/bin/python"""
+    from apps.bench.lightgcn import measure
+    from kg.datasets import graph_name
+
+    found = measure(Home.here(), graph_name(data), python, epochs, threads)
+    if as_json:
+        console.show_json({**console.plain(found), "ratio": found.ratio})
+        return
+    sides = (("ours", found.ours_s), ("RecBole", found.theirs_s))
+    cells = [(name, len(s), f"{median(s):.3f}", f"{min(s):.3f}", f"{max(s):.3f}") for name, s in sides if s]
+    title = f"LightGCN, {found.interactions:,} likes, {found.batches} batches, {found.threads} thread(s)"
+    console.show_table(title, ("side", "epochs", "median s", "least s", "most s"), cells)
+    console.out.print(f"skipped: {found.skipped}" if found.ratio is None else f"ratio {found.ratio:.2f}")
