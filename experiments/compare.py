@@ -1,14 +1,17 @@
 """Runs side by side: a leaderboard on one split, and which differences are more than luck."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
 
 from configs.registry import SettingError
-from experiments.evaluation import Interval
+from experiments.evaluation import EvaluationConfig, Interval, intervals
 from experiments.result import RunResult
 from experiments.significance import Paired, TestConfig, holm, paired
 
-__all__ = ["Comparison", "CompareConfig", "Difference", "Row", "compare"]
+__all__ = ["Comparison", "CompareConfig", "Difference", "Entry", "Row", "by_seed", "compare", "entries"]
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,43 @@ class CompareConfig:
 
 
 @dataclass(frozen=True)
+class Entry:
+    """One experiment: its runs, one a seed, on one split. u users."""
+
+    runs: tuple[RunResult, ...]
+    """By seed."""
+
+    @property
+    def name(self) -> str:
+        """Of the experiment."""
+        return self.runs[0].name
+
+    @property
+    def model(self) -> str:
+        """Registered name of the recommender."""
+        return self.runs[0].model
+
+    def values(self, metric: str) -> np.ndarray:
+        """(u,) float64 of a metric for every test user: the mean over the seeds."""
+        return np.mean([run.values(metric) for run in self.runs], axis=0)
+
+    @cached_property
+    def metrics(self) -> Mapping[str, Interval]:
+        """What all runs measured; with several seeds the interval is of each user's mean over them."""
+        if len(self.runs) == 1:
+            return self.runs[0].metrics
+        shared = [name for name in self.runs[0].metrics if all(name in run.metrics for run in self.runs)]
+        return intervals({name: self.values(name) for name in shared}, EvaluationConfig())
+
+    def spread(self, metric: str) -> float | None:
+        """Standard deviation of the seeds' means; None with one seed."""
+        means = [run.metrics[metric].value for run in self.runs]
+        return float(np.std(means, ddof=1)) if len(means) > 1 else None
+
+
+@dataclass(frozen=True)
 class Row:
-    """One run on the leaderboard."""
+    """One experiment on the leaderboard."""
 
     place: int
     name: str
@@ -37,11 +75,14 @@ class Row:
     seconds: float
     size_bytes: int
     trials: int
+    seeds: tuple[int, ...] = ()
+    sd: float | None = None
+    """Standard deviation over the seeds; None with one seed."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Two runs on the same users."""
+    """Two experiments on the same users."""
 
     first: str
     second: str
@@ -81,48 +122,71 @@ class Comparison:
         return next(named, None)
 
 
+def entries(results: Iterable[RunResult]) -> list[Entry]:
+    """Runs of one name together, by seed."""
+    named: dict[str, list[RunResult]] = {}
+    for run in results:
+        named.setdefault(run.name, []).append(run)
+    return [Entry(tuple(sorted(runs, key=lambda run: run.seed))) for runs in named.values()]
+
+
+def by_seed(results: Iterable[RunResult], split_hash: str) -> list[RunResult]:
+    """The latest run of each experiment and seed on a split."""
+    ordered = sorted(results, key=lambda run: (run.started, run.run_id))
+    return list({(run.name, run.seed): run for run in ordered if run.split_hash == split_hash}.values())
+
+
 def compare(results: Sequence[RunResult], config: CompareConfig | None = None) -> Comparison:
     """Puts runs of one split in order and tests the best, and each reference, against all others.
 
+    Runs of one name and several seeds are one row: mean and spread over the seeds, and the tests compare each
+    user's mean over them.
+
     Raises:
-        SettingError: no run, runs of several splits, or two runs of one name.
+        SettingError: no run, runs of several splits, or two runs of one name and seed.
     """
     config = config or CompareConfig()
     _check(results)
-    ordered = sorted(results, key=lambda run: (-run.metrics[config.metric].value, run.name))
-    rows = tuple(_row(place, run, config.metric) for place, run in enumerate(ordered, 1))
-    tests = [
-        (first, second, paired(first.values(config.metric), second.values(config.metric), config.test))
-        for first, second in _pairs(ordered, config.references)
-    ]
-    corrected = holm([test.p for _, _, test in tests])
-    warm = ordered[0].warm_users
-    differences = tuple(
-        Difference(
-            first.name,
-            second.name,
-            test,
-            p,
-            test.difference > 0 and p < config.test.level and warm >= config.test.least_users,
-            _share(test.detectable, second.metrics[config.metric].value),
-        )
-        for (first, second, test), p in zip(tests, corrected, strict=True)
-    )
-    yardstick = next((run for run in ordered if run.model == config.references[0]), None)
+    ordered = sorted(entries(results), key=lambda one: (-one.metrics[config.metric].value, one.name))
+    differences = _differences(ordered, config)
+    yardstick = next((one for one in ordered if one.model == config.references[0]), None)
+    run = ordered[0].runs[0]
     return Comparison(
-        graph=ordered[0].graph,
-        split_name=ordered[0].split_name,
-        split_hash=ordered[0].split_hash,
+        graph=run.graph,
+        split_name=run.split_name,
+        split_hash=run.split_hash,
         metric=config.metric,
-        users=ordered[0].test_users,
-        warm_users=warm,
-        unreachable=ordered[0].unreachable,
-        rows=rows,
+        users=run.test_users,
+        warm_users=run.warm_users,
+        unreachable=run.unreachable,
+        rows=tuple(_row(place, one, config.metric) for place, one in enumerate(ordered, 1)),
         differences=differences,
         level=config.test.level,
         least_users=config.test.least_users,
         yardstick=None if yardstick is None else yardstick.name,
         detectable_share=_detectable(ordered, yardstick, config),
+    )
+
+
+def _differences(ordered: Sequence[Entry], config: CompareConfig) -> tuple[Difference, ...]:
+    """The better one first; p corrected over all of them."""
+    values = {one.name: one.values(config.metric) for one in ordered}
+    tests = [
+        (first, second, paired(values[first.name], values[second.name], config.test))
+        for first, second in _pairs(ordered, config.references)
+    ]
+    corrected = holm([test.p for _, _, test in tests])
+    enough = ordered[0].runs[0].warm_users >= config.test.least_users
+    return tuple(
+        Difference(
+            first.name,
+            second.name,
+            test,
+            p,
+            test.difference > 0 and p < config.test.level and enough,
+            _share(test.detectable, second.metrics[config.metric].value),
+        )
+        for (first, second, test), p in zip(tests, corrected, strict=True)
     )
 
 
@@ -136,47 +200,48 @@ def _check(results: Sequence[RunResult]) -> None:
             f"only runs on one split can be compared, got {len(hashes)} ({told}): "
             "run the experiments again on one graph with one split"
         )
-    names = [run.name for run in results]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    keys = [(run.name, run.seed) for run in results]
+    twice = sorted({name for name, seed in keys if keys.count((name, seed)) > 1})
     if twice:
         raise SettingError(
-            f"a comparison names each experiment once, got {', '.join(twice)} more than once: "
+            f"a comparison names each experiment and seed once, got {', '.join(twice)} more than once: "
             "leave one out, or give it a name of its own with name=…"
         )
 
 
-def _pairs(ordered: Sequence[RunResult], references: Sequence[str]) -> list[tuple[RunResult, RunResult]]:
+def _pairs(ordered: Sequence[Entry], references: Sequence[str]) -> list[tuple[Entry, Entry]]:
     """The better one first; each pair once."""
-    marked = [place for place, run in enumerate(ordered) if place == 0 or run.model in references]
+    marked = [place for place, one in enumerate(ordered) if place == 0 or one.model in references]
     pairs = {tuple(sorted((one, other))) for one in marked for other in range(len(ordered)) if one != other}
     return [(ordered[first], ordered[second]) for first, second in sorted(pairs)]
 
 
-def _row(place: int, run: RunResult, metric: str) -> Row:
+def _row(place: int, entry: Entry, metric: str) -> Row:
+    first, metrics = entry.runs[0], entry.metrics
     return Row(
         place,
-        run.name,
-        run.model,
-        run.run_id,
-        run.version,
-        run.metrics[metric],
-        dict(run.metrics),
-        run.validation,
-        run.seconds,
-        run.size_bytes,
-        len(run.trials),
+        entry.name,
+        entry.model,
+        first.run_id,
+        first.version,
+        metrics[metric],
+        dict(metrics),
+        float(np.mean([run.validation for run in entry.runs])),
+        sum(run.seconds for run in entry.runs),
+        first.size_bytes,
+        len(first.trials),
+        tuple(run.seed for run in entry.runs),
+        entry.spread(metric),
     )
 
 
-def _detectable(
-    ordered: Sequence[RunResult], yardstick: RunResult | None, config: CompareConfig
-) -> float | None:
+def _detectable(ordered: Sequence[Entry], yardstick: Entry | None, config: CompareConfig) -> float | None:
     """By the rival whose mean is nearest to the yardstick's: unlike models vary more from user to user."""
-    rivals = [run for run in ordered if run is not yardstick]
+    rivals = [one for one in ordered if one is not yardstick]
     if yardstick is None or not rivals:
         return None
     mean = yardstick.metrics[config.metric].value
-    near = min(rivals, key=lambda run: abs(run.metrics[config.metric].value - mean))
+    near = min(rivals, key=lambda one: abs(one.metrics[config.metric].value - mean))
     test = paired(near.values(config.metric), yardstick.values(config.metric), config.test)
     return _share(test.detectable, mean)
 

@@ -1,0 +1,197 @@
+"""Figures out of runs, for reports, notebooks and pages alike; each returns a matplotlib Figure.
+
+Colours are few and named here, so that a page can lay others over them in the dark."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.compare import Comparison
+from experiments.front import Point, front
+from experiments.ranks import Ranks
+from experiments.result import RunResult
+
+INK, MUTED, GRID, BLUE, ORANGE, PAPER = "#1b1f24", "#6b7480", "#dfe3e8", "#1f5a99", "#b4540a", "#fefefe"
+"""Text and axes, what stands back, lines behind, the first and the second colour of data, the ground."""
+WIDTH = 6.2
+"""Inches: wide enough for a page, narrow enough that a telephone need not shrink it much."""
+
+
+def leaderboard_figure(comparison: Comparison) -> Figure:
+    """Each experiment's mean with its interval, best on top."""
+    rows = comparison.rows[::-1]
+    figure, (axes,) = _figure(0.9 + 0.42 * len(rows))
+    values = [row.value.value for row in rows]
+    spread = [
+        [row.value.value - row.value.low for row in rows],
+        [row.value.high - row.value.value for row in rows],
+    ]
+    axes.errorbar(values, range(len(rows)), xerr=spread, fmt="o", color=BLUE, ecolor=MUTED, capsize=3)
+    for place, row in enumerate(rows):
+        _note(axes, f"{row.value.value:.3f}", (row.value.value, place), (0, 6), "center")
+    _names(axes, [row.name for row in rows])
+    axes.set_xlim(left=0)
+    _x_label(axes, f"{comparison.metric} on {comparison.split_name}, {comparison.users} users, 95% intervals")
+    return figure
+
+
+def learning_curve_figure(result: RunResult) -> Figure:
+    """Loss above, validation value below, by epoch; a model in closed form has none."""
+    if not result.curve:
+        raise ValueError(
+            f"{result.name} is in closed form and has no learning curve: give a trained model's run"
+        )
+    figure, (above, below) = _figure(4.0, rows=2, sharex=True)
+    above.plot([epoch.number for epoch in result.curve], [epoch.loss for epoch in result.curve], color=MUTED)
+    above.set_ylabel("training loss", color=INK)
+    measured = [epoch for epoch in result.curve if epoch.value is not None]
+    numbers, values = [epoch.number for epoch in measured], [epoch.value for epoch in measured]
+    below.plot(numbers, values, color=BLUE, marker="o", markersize=3)
+    if measured:
+        best = int(np.argmax(values))
+        below.plot(numbers[best], values[best], "o", color=ORANGE)
+        _note(below, f"best {values[best]:.3f}, epoch {numbers[best]}", (numbers[best], 0), (0, 6), "center")
+    below.set_ylim(bottom=0)
+    below.set_ylabel("validation", color=INK)
+    below.xaxis.get_major_locator().set_params(integer=True)
+    _x_label(below, f"epoch of {result.name}")
+    return figure
+
+
+def search_figure(search: Any) -> Figure:
+    """Each trial's first objective in the order they were begun, and the best until then.
+
+    Args:
+        search: a ``SearchResult``.
+    """
+    figure, (axes,) = _figure(3.4)
+    done = [trial for trial in search.trials if trial.state == "complete" and trial.values]
+    numbers, values = [trial.number for trial in done], [trial.values[0] for trial in done]
+    axes.plot(numbers, values, "o", color=BLUE, markersize=4, label="complete")
+    is_least = search.directions and search.directions[0].startswith("min")
+    if done:
+        so_far = np.minimum.accumulate(values) if is_least else np.maximum.accumulate(values)
+        axes.step(numbers, so_far, where="post", color=ORANGE, label="best so far")
+    ground = min(values, default=0.0)
+    for state, marker in (("pruned", "|"), ("failed", "x")):
+        ended = [trial.number for trial in search.trials if trial.state == state]
+        if ended:
+            label = f"{state} ({len(ended)})"
+            axes.plot(ended, [ground] * len(ended), marker, color=MUTED, markersize=8, label=label)
+    axes.set_ylabel(search.objectives[0], color=INK)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    _legend(axes)
+    _x_label(axes, f"trial of {search.name}")
+    return figure
+
+
+def importance_figure(importances: Mapping[str, float]) -> Figure:
+    """How much of the difference between trials each setting explains, most on top."""
+    ordered = sorted(importances.items(), key=lambda pair: (pair[1], pair[0]))
+    figure, (axes,) = _figure(0.9 + 0.34 * len(ordered))
+    axes.barh(range(len(ordered)), [share for _, share in ordered], color=BLUE, height=0.6)
+    _names(axes, [name for name, _ in ordered])
+    for place, (_, share) in enumerate(ordered):
+        _note(axes, f"{share:.2f}", (share, place), (4, -4), "left")
+    axes.set_xlim(0, max([share for _, share in ordered], default=1.0) * 1.15 or 1.0)
+    _x_label(axes, "importance, a share of 1")
+    return figure
+
+
+def front_figure(points: Sequence[Point], metric: str) -> Figure:
+    """Quality against latency and against size; those that no other beats in all three stand out."""
+    figure, panels = _figure(6.6, rows=2, sharex=False)
+    best = front(points)
+    for axes, name, label in (
+        (panels[0], "latency_ms", "median latency of one user's scores, ms"),
+        (panels[1], "size_mib", "size on disk, MiB"),
+    ):
+        _front_panel(axes, points, best, name)
+        axes.set_ylabel(metric, color=INK)
+        axes.set_ylim(bottom=0)
+        _x_label(axes, label)
+    return figure
+
+
+def ranks_figure(ranks: Ranks) -> Figure:
+    """Critical-difference diagram: average ranks on a line, bars over models not shown to differ.
+
+    Source: Demšar, JMLR 7, 2006, figure 1.
+    """
+    count = len(ranks.names)
+    rows = (count + 1) // 2
+    figure, (axes,) = _figure(1.3 + 0.3 * rows + 0.16 * len(ranks.cliques))
+    axes.set_axis_off()
+    low, high = 1, count
+    axes.set_xlim(low - 0.32 * (high - low) - 0.1, high + 0.32 * (high - low) + 0.1)
+    depth = 0.55 * len(ranks.cliques) + 0.9
+    axes.set_ylim(-(depth + rows) - 0.3, 2.6)
+    axes.plot([low, high], [0, 0], color=INK, linewidth=1)
+    for tick in range(low, high + 1):
+        axes.plot([tick, tick], [0, 0.25], color=INK, linewidth=1)
+        axes.text(tick, 0.4, str(tick), ha="center", va="bottom", color=INK)
+    axes.plot([low, low + min(ranks.critical, high - low)], [1.75, 1.75], color=ORANGE, linewidth=2)
+    axes.text(low, 1.95, f"critical difference {ranks.critical:.2f}", color=INK, va="bottom")
+    for place, clique in enumerate(ranks.cliques):
+        ends = [ranks.averages[ranks.names.index(name)] for name in (clique[0], clique[-1])]
+        height = -0.45 - 0.55 * place
+        axes.plot([ends[0] - 0.03, ends[1] + 0.03], [height, height], color=BLUE, linewidth=4)
+    for place, (name, average) in enumerate(zip(ranks.names, ranks.averages, strict=True)):
+        is_left = place < rows
+        height = -(depth + (place if is_left else count - 1 - place))
+        side = axes.get_xlim()[0 if is_left else 1]
+        axes.plot([average, average, side], [0, height, height], color=MUTED, linewidth=0.8)
+        told = f"{name} {average:.2f}"
+        axes.text(side, height + 0.08, told, ha="left" if is_left else "right", va="bottom", color=INK)
+    return figure
+
+
+def _front_panel(axes: Axes, points: Sequence[Point], best: Sequence[bool], name: str) -> None:
+    known = [
+        (point, on_front)
+        for point, on_front in zip(points, best, strict=True)
+        if getattr(point, name) is not None
+    ]
+    for point, on_front in known:
+        where = (getattr(point, name), point.quality)
+        axes.plot(*where, "o", color=ORANGE if on_front else MUTED, markersize=7 if on_front else 5)
+        _note(axes, point.name, where, (0, 7), "center")
+    values = [getattr(point, name) for point, _ in known]
+    if values and min(values) > 0 and max(values) > 10 * min(values):
+        axes.set_xscale("log")
+    axes.margins(x=0.14)
+
+
+def _figure(height: float, rows: int = 1, sharex: bool = False) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor=PAPER)
+    panels = list(np.atleast_1d(figure.subplots(rows, 1, sharex=sharex)))
+    for axes in panels:
+        axes.set_facecolor(PAPER)
+        axes.tick_params(colors=INK, labelsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color(MUTED)
+        axes.grid(color=GRID, linewidth=0.6)
+        axes.set_axisbelow(True)
+    return figure, panels
+
+
+def _names(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(-0.6, len(names) - 0.3)
+    axes.grid(visible=False, axis="y")
+
+
+def _x_label(axes: Axes, text: str) -> None:
+    axes.set_xlabel("\n".join(textwrap.wrap(text, 70)), color=INK)
+
+
+def _note(axes: Axes, text: str, where: tuple[float, float], offset: tuple[float, float], side: str) -> None:
+    axes.annotate(text, where, offset, textcoords="offset points", ha=side, color=INK, fontsize=9)
+
+
+def _legend(axes: Axes) -> None:
+    axes.legend(frameon=False, labelcolor=INK, fontsize=9)
