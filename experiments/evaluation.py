@@ -79,6 +79,8 @@ class Report:
     """Held-out pairs whose content training does not know; they count as missed, for every model alike."""
     rows: np.ndarray = field(repr=False)
     """(u, n) int64 recommended contents, best first, -1 where fewer may be ranked."""
+    group_values: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict, repr=False)
+    """Group -> metric -> (u,) float64 for the same users, NaN for those outside the group."""
 
 
 def rank(
@@ -135,14 +137,16 @@ def evaluate(model: Recommender, part: Part, config: EvaluationConfig) -> Report
         name: float(metrics.list_metrics[cutoff.metric](torch.from_numpy(rows), counted, cutoff.k))
         for name, cutoff in ((name, metrics.parse(name)) for name in config.list_metrics)
     }
+    groups = _groups(part, rows, hits, values, popularity, config)
     return Report(
         users,
         values,
         intervals(values, config),
         lists,
-        _groups(part, rows, hits, values, popularity, config),
+        {name: intervals(group, config) for name, group in groups.items()},
         part.unreachable,
         rows,
+        groups,
     )
 
 
@@ -213,18 +217,18 @@ def _groups(
     values: Mapping[str, np.ndarray],
     popularity: np.ndarray,
     config: EvaluationConfig,
-) -> dict[str, dict[str, Interval]]:
-    """Users by how much is known of them, contents by how liked they are."""
+) -> dict[str, dict[str, np.ndarray]]:
+    """Users by how much is known of them, contents by how liked they are: (u,) values, NaN outside."""
     known = np.diff(part.training.positives.indptr)[part.users]
     is_cold, is_head = known < config.cold_positives, head(popularity, config.head_share)
     found = {
-        f"{name} users": {metric: value[mask] for metric, value in values.items()}
+        f"{name} users": {metric: np.where(mask, value, np.nan) for metric, value in values.items()}
         for name, mask in (("cold", is_cold), ("warm", ~is_cold))
     }
     for name, mask in (("head", is_head), ("tail", ~is_head)):
         inside = part.held_out[part.users] @ mask.astype(np.float64)  # (u,) positives within the group
         found[f"{name} contents"] = _measure(config.metrics, hits & mask[np.maximum(rows, 0)], inside)
-    return {name: intervals(group, config) for name, group in found.items()}
+    return found
 
 
 def head(popularity: np.ndarray, share: float) -> np.ndarray:

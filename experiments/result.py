@@ -23,7 +23,7 @@ from kg.arrays import GraphArrays
 from models.interface import Training
 
 FORMAT = 1
-_METRIC, _FLOOR = "metric:", "floor:"
+_METRIC, _FLOOR, _GROUP = "metric:", "floor:", "group:"
 
 
 class ResultError(ValueError):
@@ -113,6 +113,14 @@ class RunResult:
     def floor_values(self, metric: str) -> np.ndarray:
         """(u,) float64 that :attr:`floor` reached on the same users."""
         return self._values(_FLOOR, metric)
+
+    def group_values(self, group: str, metric: str) -> np.ndarray:
+        """(u,) float64 of a metric within a group, NaN for test users outside it.
+
+        Raises:
+            ResultError: the run kept none.
+        """
+        return self._values(_GROUP, f"{group}:{metric}")
 
     def sample(self) -> dict[str, list[str]]:
         """User id -> content ids of the offline ranking, best first, for test users drawn by the seed."""
@@ -227,14 +235,21 @@ def per_user(
     values: Mapping[str, np.ndarray],
     floor: Mapping[str, np.ndarray],
     sample: Mapping[str, Sequence[str]],
+    groups: Mapping[str, Mapping[str, np.ndarray]] | None = None,
 ) -> dict[str, np.ndarray]:
-    """The arrays that lie beside a result: values of each user, those of the floor, and some whole lists."""
+    """The arrays that lie beside a result: values of each user, of groups and the floor, some whole lists."""
+    within = {
+        f"{_GROUP}{group}:{name}": value
+        for group, found in (groups or {}).items()
+        for name, value in found.items()
+    }
     longest = max((len(row) for row in sample.values()), default=0)
     lists = [[*row, *[""] * (longest - len(row))] for row in sample.values()]
     return {
         "users": users,
         **{_METRIC + name: value for name, value in values.items()},
         **{_FLOOR + name: value for name, value in floor.items()},
+        **within,
         "sample_users": np.array(list(sample), dtype=np.str_),
         "sample_contents": np.array(lists, dtype=np.str_).reshape(len(lists), longest),
     }

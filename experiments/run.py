@@ -155,7 +155,10 @@ def run(
         budget_cut=tuning.cut,
         search=search,
     )
-    return result.save(home.runs(graph.name), per_user(report.users, report.values, floor.values, sample))
+    return result.save(
+        home.runs(graph.name),
+        per_user(report.users, report.values, floor.values, sample, report.group_values),
+    )
 
 
 def seeded(cut: Split, seed: int) -> Split:
