@@ -37,6 +37,37 @@ def test_top_equals_a_full_sort(scores, n):
     assert top(scores, n).tolist() == expected
 
 
+@given(st.data())
+@settings(deadline=None, max_examples=150)
+def test_top_of_long_rows_equals_a_full_sort(data):
+    draw = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    count, n = data.draw(st.integers(1, 700)), data.draw(st.integers(1, 30))
+    kinds = data.draw(st.sampled_from([1, 2, 9, 300, 10**6]))  # from all equal to no tie at all
+    scores = draw.integers(kinds, size=(5, count)).astype(
+        data.draw(st.sampled_from([np.float32, np.float64]))
+    )
+    scores[draw.random(scores.shape) < data.draw(st.sampled_from([0.0, 0.5, 0.97]))] = -np.inf
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :n]
+    expected = np.full((5, n), -1)
+    expected[:, : order.shape[1]] = np.where(np.take_along_axis(scores, order, 1) > -np.inf, order, -1)
+    np.testing.assert_array_equal(top(scores, n), expected)
+    np.testing.assert_array_equal(top(np.asfortranarray(scores)[::-1], n), expected[::-1])
+
+
+def test_top_reads_scores_that_nobody_may_write():
+    scores = np.broadcast_to(np.arange(200.0) % 50, (3, 200))
+    assert top(scores, 3).tolist() == [[49, 99, 149]] * 3
+    assert scores.strides[0] == 0 and not scores.flags.writeable
+
+
+@pytest.mark.parametrize("place", [0, 57, 199])
+def test_top_finds_a_score_that_is_no_number_anywhere(place):
+    scores = np.zeros((4, 200))
+    scores[2, place] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        top(scores, 5)
+
+
 def test_top_keeps_to_what_is_allowed():
     scores = np.array([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]])
     assert top(scores, 2, np.array([False, True, True])).tolist() == [[1, 2], [2, 1]]
