@@ -1,0 +1,317 @@
+"""SASRec: what comes next, by attention over what somebody liked so far, in order.
+
+b users asked for · l places of a sequence · d width · i contents · t contents with a token · m positives."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor, nn
+
+from configs.registry import fill
+from kg.arrays import GraphArrays
+from models.attention import AttentionConfig, Pairs, attentions
+from models.interface import ModelFacts, Training, Users, recommenders
+from models.vectors import VectorRecommender, device_of
+
+PAD, START = 0, 1
+"""Tokens of a place without anything, and of the beginning; contents follow."""
+FIRST = 2
+PARAMETER = "parameter."
+BLOCK = 256
+"""Histories that are read at once when scoring."""
+
+
+@dataclass(frozen=True)
+class SASRecConfig:
+    """Settings of :class:`SASRec`."""
+
+    width: int = 64
+    """Of all vectors, > 0."""
+    blocks: int = 2
+    """Layers of attention, >= 1."""
+    heads: int = 2
+    """Of each attention; must divide ``width``."""
+    attention: Mapping[str, Any] = field(default_factory=lambda: {"name": "multi_head"})
+    """``name`` of a registered attention that can be causal, and its own settings."""
+    max_length: int = 100
+    """Places of a sequence, the latest likes, >= 1."""
+    dropout: float = 0.2
+    """Share of a layer's answer that is dropped while training, in [0, 1)."""
+    batch: int = 64
+    """Users of a step."""
+    embedding_sd: float = 0.05
+    """Standard deviation of all vectors at the start."""
+    device: str = "auto"
+    """``cpu``, ``cuda``, or ``auto``: cuda where there is one."""
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.blocks, self.max_length, self.batch) < 1 or not 0 <= self.dropout < 1:
+            raise ValueError(
+                "width, blocks, max_length and batch must be 1 or more, dropout 0 or more and below 1, got "
+                f"{self}"
+            )
+        name = self.attention.get("name", "multi_head")
+        if not attentions[name].causal:
+            raise ValueError(
+                f"sasrec must hide what comes later, {name} cannot: choose an attention that states causal"
+            )
+        self.attention_config()
+        device_of(self.device)
+
+    def attention_config(self) -> AttentionConfig:
+        """Settings of the attention of a block."""
+        settings = {"dim": self.width, "heads": self.heads} | dict(self.attention)
+        name = settings.pop("name", "multi_head")
+        return fill(attentions.config_of(name) or AttentionConfig, settings, f"attention {name!r}")
+
+
+class Block(nn.Module):
+    """Attention over earlier places, then two layers for each place; both normalised before and added.
+
+    Source: Kang and McAuley 2018, section 3.2; the residual stays as it is, where the paper's code adds
+    the normalised query (Xiong et al. 2020, "On Layer Normalization in the Transformer Architecture").
+    """
+
+    def __init__(self, config: SASRecConfig) -> None:
+        super().__init__()
+        name = config.attention.get("name", "multi_head")
+        self.first_norm, self.second_norm = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
+        self.attention = attentions[name](config.attention_config())
+        self.wide = nn.Linear(config.width, config.width)
+        self.narrow = nn.Linear(config.width, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, hidden: Tensor, pairs: Pairs) -> Tensor:
+        """(b, l, d) -> (b, l, d)."""
+        normed = self.first_norm(hidden)
+        hidden = hidden + self.dropout(self.attention(normed, normed, None, pairs))
+        bent = self.dropout(torch.relu(self.wide(self.second_norm(hidden))))
+        return hidden + self.dropout(self.narrow(bent))
+
+
+class Sequence(nn.Module):
+    """Tokens and places in, for each place the vector of what should come next out."""
+
+    def __init__(self, config: SASRecConfig, tokens: int) -> None:
+        super().__init__()
+        self.token_vector = nn.Embedding(tokens, config.width, padding_idx=PAD)
+        self.place_vector = nn.Embedding(config.max_length, config.width)
+        for part in (self.token_vector, self.place_vector):
+            nn.init.normal_(part.weight, std=config.embedding_sd)
+        with torch.no_grad():
+            self.token_vector.weight[PAD] = 0
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
+        self.norm = nn.LayerNorm(config.width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(b, l) tokens, the latest last and ``PAD`` before the first -> (b, l, d)."""
+        length = tokens.shape[1]
+        place = torch.arange(length, device=tokens.device) + self.place_vector.num_embeddings - length
+        hidden = self.dropout(
+            self.token_vector(tokens) * self.token_vector.embedding_dim**0.5 + self.place_vector(place)
+        )
+        pairs = Pairs(tokens != PAD, is_causal=True)
+        for block in self.blocks:
+            hidden = block(hidden, pairs)
+        return self.norm(hidden)
+
+
+@recommenders.register("sasrec", SASRecConfig)
+class SASRec(VectorRecommender):
+    """Reads a history in order and says what comes next; everybody is scored on the history at hand.
+
+    Without times a history is read as it is given. Contents without any positive have no vector and score
+    below all others.
+
+    Source: Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018, arXiv:1808.09781. Ours
+    begins each history with a token of its own, so that nobody is without one, and takes the softmax over all
+    contents for one sampled negative: Klenitskiy and Vasilev, "Turning Dross Into Gold Loss: is BERT4Rec
+    really better than SASRec?", RecSys 2023, arXiv:2309.07602. Likes of one second have no order: training
+    draws one anew each epoch.
+
+    Cost: O(u l (l d + d² + t d)) an epoch; memory O(batch · l · t) for the softmax over t contents.
+    """
+
+    facts = ModelFacts(scores_cold_user=True, scores_cold_content=False, draws_on=())
+    config: SASRecConfig
+
+    def __init__(self, config: SASRecConfig) -> None:
+        super().__init__(config)
+        self.device = device_of(config.device)
+        self._latest: tuple[bytes, np.ndarray] | None = None
+
+    def fit(self, training: Training) -> None:
+        self._positives, self._times = training.positives.tocsr(), training.times.tocsr()
+        counts = np.bincount(self._positives.indices, minlength=self._positives.shape[1])
+        self._contents = np.flatnonzero(counts)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(training.seed)
+            self._ready(len(counts))
+        self._readers = torch.from_numpy(np.flatnonzero(np.diff(self._positives.indptr)))
+
+    def _ready(self, contents: int) -> None:
+        """A module with a token for each of ``self._contents``, parameters as drawn."""
+        self._token = np.zeros(contents, np.int64)
+        self._token[self._contents] = FIRST + np.arange(len(self._contents))
+        self.module = Sequence(self.config, FIRST + len(self._contents)).to(self.device)
+        self._latest = None
+
+    def steps(self, generator: torch.Generator) -> Iterator[Callable[[], Tensor]]:
+        """One epoch over all users; dropout draws from torch's own generator."""
+        self.module.train()
+        batches = self._batches(generator)
+        tie = torch.rand(self._positives.nnz, generator=generator).numpy()
+        drawn = sp.csr_array((tie, *_places(self._positives)), shape=self._positives.shape)
+        for rows in batches:
+            yield lambda rows=rows: self._loss(rows, drawn[rows].data)
+
+    def _batches(self, generator: torch.Generator) -> list[np.ndarray]:
+        """Rows of users, batches in random order; histories of a batch are about as long: little is padded."""
+        order = self._readers[torch.randperm(len(self._readers), generator=generator)]
+        lengths = torch.from_numpy(np.diff(self._positives.indptr))[order]
+        batches = order[torch.argsort(lengths, stable=True)].split(self.config.batch)
+        return [
+            batches[place].numpy() for place in torch.randperm(len(batches), generator=generator).tolist()
+        ]
+
+    def _loss(self, rows: np.ndarray, tie: np.ndarray) -> Tensor:
+        most = self.config.max_length + 1
+        sequence = sequences(self._positives[rows], self._times[rows].data, self._token, most, tie)
+        tokens = torch.from_numpy(sequence).to(self.device)  # (b, l + 1)
+        read, next_token = tokens[:, :-1], tokens[:, 1:]
+        is_read = read != PAD
+        expected = self.module(read)[is_read]  # (m, d)
+        scores = expected @ self.module.token_vector.weight[FIRST:].T  # (m, t)
+        return nn.functional.cross_entropy(scores, next_token[is_read] - FIRST)
+
+    def freeze(self) -> None:
+        self._latest = None
+        contents = self._positives.shape[1]
+        vectors = np.zeros((contents, self.config.width), np.float32)
+        vectors[self._contents] = self.module.token_vector.weight.detach().cpu().numpy()[FIRST:]
+        nobody = np.zeros((0, self.config.width), np.float32)
+        self._keep(nobody, vectors, np.zeros(0, bool), length=1.0, is_scored=self._token > 0)
+
+    def vectors(self, users: Users) -> np.ndarray:
+        """(b, d) float32 what each history asks for next."""
+        self._frozen()
+        times = None if users.times is None else _aligned(users.times, users.history)
+        tokens = sequences(users.history, times, self._token, self.config.max_length)
+        return self._expected(tokens)
+
+    def _expected(self, tokens: np.ndarray) -> np.ndarray:
+        """(b, l) tokens -> (b, d) float32 at the last place."""
+        was_training = self.module.training
+        self.module.eval()
+        with torch.no_grad():
+            parts = [
+                self.module(part.to(self.device))[:, -1].cpu().numpy()
+                for part in torch.from_numpy(tokens).split(BLOCK)
+            ]
+        self.module.train(was_training)
+        return np.concatenate(parts)
+
+    def contributions(self, users: Users, content_row: int) -> np.ndarray:
+        """How much lower the score is when one content of the history is left out, for each of them."""
+        first = users.first()
+        whole, left = self._without_each(first)
+        return ((whole - left) @ self._frozen()["content_vectors"][content_row]).astype(np.float64)
+
+    def _without_each(self, first: Users) -> tuple[np.ndarray, np.ndarray]:
+        """(1, d) of the whole history, (h, d) without each of its contents; kept for the next title."""
+        times = None if first.times is None else _aligned(first.times, first.history)
+        key = first.history.indices.tobytes() + (b"" if times is None else times.tobytes())
+        if self._latest is None or self._latest[0] != key:
+            many = first.history.nnz
+            places = np.concatenate([np.delete(np.arange(many), [gone]) for gone in range(many)] or [[]])
+            places = np.concatenate([np.arange(many), places]).astype(np.int64)
+            bounds = np.concatenate([[0], many + max(many - 1, 0) * np.arange(many + 1)])
+            history = sp.csr_array(
+                (first.history.data[places], first.history.indices[places], bounds),
+                shape=(many + 1, first.history.shape[1]),
+            )
+            when = None if times is None else times[places]
+            tokens = sequences(history, when, self._token, self.config.max_length)
+            self._latest = key, self._expected(tokens)
+        found = self._latest[1]
+        return found[:1], found[1:]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Content vectors, which contents have a token, and each parameter as ``parameter.<name>``."""
+        state = self.module.state_dict()
+        learned = {f"{PARAMETER}{name}": value.detach().cpu().numpy() for name, value in state.items()}
+        return super().arrays() | learned | {"contents": self._contents}
+
+    def restore(self, arrays: Mapping[str, np.ndarray], graph: GraphArrays) -> None:
+        super().restore(arrays, graph)
+        self._contents = np.asarray(arrays["contents"])
+        self._ready(len(arrays["content_vectors"]))
+        state = {
+            name.removeprefix(PARAMETER): torch.from_numpy(np.array(value))
+            for name, value in arrays.items()
+            if name.startswith(PARAMETER)
+        }
+        self.module.load_state_dict(state)
+        self.module.eval()
+
+
+def sequences(
+    history: sp.csr_array,
+    times: np.ndarray | None,
+    token: np.ndarray,
+    most: int,
+    tie: np.ndarray | None = None,
+) -> np.ndarray:
+    """Histories as tokens, oldest first, the latest at the last place.
+
+    Args:
+        history: (b, i), what each has liked.
+        times: (h,) int64 of its entries; None keeps the order in which they stand.
+        token: (i,) int64 token of each content, ``PAD`` for one without.
+        most: places at most; earlier likes are left out.
+        tie: (h,) what orders entries of one time; None orders them by content row.
+
+    Returns:
+        (b, l) int64, l <= most: ``PAD``s, ``START`` where there is room for it, then contents.
+    """
+    people = np.repeat(np.arange(history.shape[0]), np.diff(history.indptr))
+    if times is not None:
+        order = np.lexsort((history.indices if tie is None else tie, times, people))
+    else:
+        order = np.arange(len(people))
+    tokens, people = token[history.indices[order]], people[order]
+    people, tokens = people[tokens != PAD], tokens[tokens != PAD]
+    counts = np.bincount(people, minlength=history.shape[0])
+    length = min(int(counts.max(initial=0)) + 1, most)
+    ago = counts.cumsum()[people] - np.arange(len(people))  # 1 for the latest
+    found = np.full((history.shape[0], length), PAD, np.int64)
+    is_in = ago <= length
+    found[people[is_in], length - ago[is_in]] = tokens[is_in]
+    begins = np.flatnonzero(counts < length)
+    found[begins, length - 1 - counts[begins]] = START
+    return found
+
+
+def _places(matrix: sp.csr_array) -> tuple[np.ndarray, np.ndarray]:
+    return matrix.indices, matrix.indptr
+
+
+def _aligned(times: sp.csr_array, history: sp.csr_array) -> np.ndarray:
+    """(h,) int64 times in the order in which the entries of ``history`` stand."""
+    if np.array_equal(times.indices, history.indices) and np.array_equal(times.indptr, history.indptr):
+        return times.data
+    by_row = np.lexsort((times.indices, np.repeat(np.arange(times.shape[0]), np.diff(times.indptr))))
+    wanted = np.lexsort((history.indices, np.repeat(np.arange(history.shape[0]), np.diff(history.indptr))))
+    if len(by_row) != len(wanted) or not np.array_equal(times.indices[by_row], history.indices[wanted]):
+        raise ValueError(
+            f"times must stand at the places of the history, got {times.nnz} for {history.nnz}: "
+            "hand in the time of each like, or times=None"
+        )
+    found = np.empty(len(wanted), np.int64)
+    found[wanted] = times.data[by_row]
+    return found
