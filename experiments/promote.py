@@ -2,19 +2,22 @@
 
 Every condition is checked and told, passed or not; every attempt is a line of the log, whatever came."""
 
-import json
-import os
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
 import numpy as np
 from filelock import FileLock
 
 from configs.registry import SettingError
-from experiments.result import RunResult, plain, runs
+from experiments.result import ResultError, RunResult, plain, runs
+from experiments.rollout import start
 from experiments.significance import Paired, TestConfig, paired
+from models.aliases import Overtaken, Step, who
+from models.candidate import Holding
+from models.card import PARTS, missing
+from models.journal import append
 from models.store import ModelStore, ModelVersion
 
 Answer = Callable[[str, str, int], list[str]]
@@ -40,6 +43,13 @@ class GateConfig:
     """Bound of the version's folder."""
     n: int = 20
     """Length of the lists that must be identical, 1 to 20."""
+    margins: Mapping[str, float] = field(
+        default_factory=lambda: {"region": 0.05, "platform": 0.05, "cold": 0.05}
+    )
+    """First word of a group's name -> share of the holder's value that it may lose, 0 or more; a group of
+    another kind is not looked at."""
+    least_group_users: int = 30
+    """Groups with fewer people are told and not judged, 2 or more."""
 
     def __post_init__(self) -> None:
         counts = (self.latency_calls, self.latency_rounds, self.size_bytes)
@@ -47,6 +57,11 @@ class GateConfig:
             raise SettingError(
                 "a gate needs latency_ms above 0, latency_calls, latency_rounds and size_bytes of 1 or more "
                 f"and n in 1..20, got {self.latency_ms}, {counts} and {self.n}"
+            )
+        if self.least_group_users < 2 or any(not 0 <= margin < 1 for margin in self.margins.values()):
+            raise SettingError(
+                "a gate needs margins of 0 or more and below 1 and least_group_users of 2 or more, got "
+                f"{dict(self.margins)} and {self.least_group_users}"
             )
 
 
@@ -75,12 +90,31 @@ class Promotion:
     """In a sentence: why, or why not."""
     is_holder: bool = False
     """True if the version held the alias already, so that nothing was looked at or changed."""
+    stage: str = "champion"
+    """Where it went: champion, or beside it as shadow or canary."""
+    share: float = 1.0
+    """Of people."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a version that passed the gate goes on."""
+
+    stage: str = "champion"
+    """champion at once, or shadow or canary beside it first."""
+    share: float = 1.0
+    """Of people who are compared (shadow) or shown its answers (canary)."""
 
 
 def promote(
-    result: RunResult, alias: str, answer: Answer, models: ModelStore, gate: GateConfig | None = None
+    result: RunResult,
+    alias: str,
+    answer: Answer,
+    models: ModelStore,
+    gate: GateConfig | None = None,
+    way: Way | None = None,
 ) -> Promotion:
-    """Lets the version of a run hold an alias of its graph if it passes every condition.
+    """Lets the version of a run hold an alias of its graph, or stand beside it, if it passes every condition.
 
     Args:
         result: the run that measured the version.
@@ -88,32 +122,63 @@ def promote(
         answer: asked for the run's sample of users.
         models: where the version lies, and the aliases.
         gate: what must hold.
+        way: at once, or through a trial.
 
     Raises:
-        ModelError: the version is not there or a file of it is not what was written.
+        ModelError: the version is not there, a file of it is not what was written, or nothing can be written.
     """
-    gate = gate or GateConfig()
-    version, holder = models.load(result.version), models.alias(result.graph, alias)
-    if holder is not None and holder.ref == version.ref:
+    gate, way = gate or GateConfig(), way or Way()
+    models.settle(result.graph, alias)
+    version, held = models.load(result.version), models.holding(result.graph, alias)
+    previous = None if held is None else held.version
+    told = Promotion(
+        False, (), version.ref, result.graph, alias, previous, "", stage=way.stage, share=way.share
+    )
+    if held is not None and held.version == version.ref:
         said = f"{version.ref} already holds {alias} of {result.graph}: nothing was changed"
-        found = Promotion(False, (), version.ref, result.graph, alias, holder.ref, said, is_holder=True)
-        return _logged(found, models)
-    conditions = (
+        return _logged(replace(told, reason=said, is_holder=True), models)
+    conditions = _conditions(result, version, models.alias(result.graph, alias), answer, gate)
+    failed = [condition for condition in conditions if not condition.passed]
+    if failed:
+        reason = "; ".join(f"{one.name} must be {one.must}, came {one.came}" for one in failed)
+        return _logged(replace(told, conditions=conditions, reason=reason), models)
+    reason = f"{conditions[0].came}; all {len(conditions)} conditions passed"
+    try:
+        _enter(result, version, alias, models, way, reason, held)
+    except Overtaken as error:
+        turn = Condition("turn", "the only promotion at its time", str(error), False)
+        return _logged(replace(told, conditions=(*conditions, turn), reason=str(error)), models)
+    return _logged(replace(told, promoted=True, conditions=conditions, reason=reason), models)
+
+
+def _enter(
+    result: RunResult,
+    version: ModelVersion,
+    alias: str,
+    models: ModelStore,
+    way: Way,
+    reason: str,
+    held: Holding | None,
+) -> None:
+    """Moves the alias, or puts the version beside it, if the alias still means what was compared with."""
+    reason = f"run {result.run_id}: {reason}"
+    if way.stage == "champion":
+        numbers = {name: one.value for name, one in result.metrics.items() if np.isfinite(one.value)}
+        models.set_alias(result.graph, alias, version, Step("promote", reason, numbers, held))
+    else:
+        start(models, result.graph, alias, version.ref, way.stage, way.share, reason, held)
+
+
+def _conditions(
+    result: RunResult, version: ModelVersion, holder: ModelVersion | None, answer: Answer, gate: GateConfig
+) -> tuple[Condition, ...]:
+    return (
         *_quality(result, holder, gate),
+        _groups(result, holder, gate),
         _audited(result),
         *_answers(result, answer, gate),
         _size(version, gate),
         _card(version),
-    )
-    failed = [condition for condition in conditions if not condition.passed]
-    if failed:
-        reason = "; ".join(f"{one.name} must be {one.must}, came {one.came}" for one in failed)
-    else:
-        reason = f"{conditions[0].came}; all {len(conditions)} conditions passed"
-        models.set_alias(result.graph, alias, version, f"run {result.run_id}: {reason}")
-    previous = None if holder is None else holder.ref
-    return _logged(
-        Promotion(not failed, conditions, version.ref, result.graph, alias, previous, reason), models
     )
 
 
@@ -145,6 +210,45 @@ def _quality(result: RunResult, holder: ModelVersion | None, gate: GateConfig) -
             enough,
         ),
     )
+
+
+def _groups(result: RunResult, holder: ModelVersion | None, gate: GateConfig) -> Condition:
+    """No group is worse than it was under the holder, beyond luck and by more than its margin.
+
+    A group is worse where the mean difference of its people lies below minus the margin and the interval of
+    that difference below 0. It is not corrected for the number of groups: rather one look too many.
+    """
+    kinds = ", ".join(f"{kind} {margin:.0%}" for kind, margin in gate.margins.items())
+    must = f"no group worse than under the holder beyond luck and by more than its margin ({kinds})"
+    run = None if holder is None else _run_of(result, holder)
+    if holder is None or run is None or run.split_hash != result.split_hash:
+        return Condition("groups", must, "not judged: no holder measured on the same people", True)
+    worse, few, missing, judged = [], [], [], 0
+    for name in result.groups:
+        margin = gate.margins.get(name.split()[0])
+        if margin is None:
+            continue
+        try:
+            ours, theirs = (one.group_values(name, gate.metric) for one in (result, run))
+        except ResultError:
+            missing.append(name)
+            continue
+        if np.sum(~np.isnan(ours) & ~np.isnan(theirs)) < gate.least_group_users:
+            few.append(name)
+            continue
+        test, judged = paired(ours, theirs, gate.test), judged + 1
+        bound = margin * float(np.nanmean(theirs))
+        if test.difference < -bound and test.high < 0:
+            worse.append(
+                f"{name} {test.difference:+.4f} ({test.low:+.4f} to {test.high:+.4f}) on {test.users} people "
+                f"where -{bound:.4f} is allowed"
+            )
+    said = [f"worse: {'; '.join(worse)}"] if worse else [f"{judged} groups judged, none worse"]
+    if few:
+        said.append(f"not judged, fewer than {gate.least_group_users} people: {', '.join(few)}")
+    if missing:
+        said.append(f"not judged, a run without values per group (run it again): {', '.join(missing)}")
+    return Condition("groups", must, "; ".join(said), not worse)
 
 
 def _told(test: Paired, mean: float, bar: str) -> str:
@@ -218,34 +322,28 @@ def _size(version: ModelVersion, gate: GateConfig) -> Condition:
 
 
 def _card(version: ModelVersion) -> Condition:
-    told = version.manifest
-    parts = {
-        "metrics": bool(told.get("metrics")),
-        "split": bool(told.get("split_hash")),
-        "seeds": bool(told.get("seeds")),
-        "code revision": told.get("code_revision") not in (None, "", "unknown"),
-        "licence of the data": told.get("licence") not in (None, "", "unknown"),
-        "card": (version.folder / "MODEL_CARD.md").is_file(),
-    }
-    missing = [name for name, there in parts.items() if not there]
+    gone = missing(version.manifest)
+    if not (version.folder / "MODEL_CARD.md").is_file():
+        gone.append("card")
     return Condition(
         "model card",
-        f"complete: {', '.join(parts)}",
-        f"without {', '.join(missing)}" if missing else "complete",
-        not missing,
+        f"complete: {', '.join(PARTS)}",
+        f"without {', '.join(gone)}" if gone else "complete",
+        not gone,
     )
 
 
 def _logged(promotion: Promotion, models: ModelStore) -> Promotion:
-    """One line more in the log of all attempts, on disk before this returns."""
-    entry = {"at": datetime.now(UTC).isoformat(timespec="seconds"), **plain(_dict(promotion))}
-    models.root.mkdir(parents=True, exist_ok=True)
-    with FileLock(models.root / f".{LOG}.lock"), (models.root / LOG).open("ab") as file:
-        file.write(json.dumps(entry).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """One line more in the log of all attempts, on disk before this returns.
+
+    A move of an alias stands in the audit log already: that this line could not be written undoes nothing.
+    """
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    try:
+        models.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(models.root / f".{LOG}.lock"):
+            append(models.root / LOG, {"at": at, "who": who(), **plain(asdict(promotion))})
+    except OSError as error:
+        said = f"{promotion.reason} (the log of attempts could not be written: {error}; free space)"
+        return replace(promotion, reason=said)
     return promotion
-
-
-def _dict(promotion: Promotion) -> dict[str, object]:
-    return asdict(promotion)

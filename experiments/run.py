@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -214,6 +214,12 @@ def _save(
         seeds=(settings.seed,),
         code_revision=revision,
         licence=licence_of(graph.name),
+        groups={
+            name: {metric: asdict(one) for metric, one in group.items()}
+            for name, group in report.groups.items()
+        },
+        split=asdict(cut.config),
+        experiment={"run": run_id, **asdict(settings)},
         note=f"Measured by run {run_id} on {cut.config.name}: {len(report.users)} test users, full ranking.",
     )
     return ModelStore(home.models).save(settings.name, model, info)

@@ -45,6 +45,12 @@ class SaveInfo:
     code_revision: str = "unknown"
     licence: str = "unknown"
     """Of the data it learned from."""
+    groups: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Group -> metric -> as in ``metrics``, with ``users``."""
+    split: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Settings of the split."""
+    experiment: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """What one command repeats it by."""
     note: str = ""
     """Anything else to know, in Markdown: it stands on the card."""
 
@@ -300,6 +306,9 @@ def _write(
         "seeds": list(info.seeds),
         "code_revision": info.code_revision,
         "licence": info.licence,
+        "groups": _plain(info.groups),
+        "split": _plain(info.split),
+        "experiment": _plain(info.experiment),
         "note": info.note,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -233,11 +233,11 @@ def failed(promotion):
 
 def test_the_first_champion_beats_the_floor_and_the_log_says_so(results, answer, fresh):
     found = promote(results["ease"], "champion", answer, fresh, GATE)
-    assert found.promoted and not failed(found) and len(found.conditions) == 7
+    assert found.promoted and not failed(found) and len(found.conditions) == 8
     assert "nothing holds the alias yet" in found.conditions[0].must
     assert fresh.alias("world", "champion").ref == found.version == results["ease"].version
     entry = json.loads((fresh.root / LOG).read_text().splitlines()[-1])
-    assert entry["promoted"] and entry["version"] == found.version and len(entry["conditions"]) == 7
+    assert entry["promoted"] and entry["version"] == found.version and len(entry["conditions"]) == 8
 
 
 def test_promoting_the_holder_again_changes_nothing_and_says_so(results, answer, fresh):

@@ -70,7 +70,7 @@ def version(store, model, info) -> ModelVersion:
 def test_a_version_comes_back_as_it_was(store, version, model, graph, training):
     found = store.load("ease/1")
     assert (found.ref, found.model, found.graph, found.graph_hash) == ("ease/1", "ease", "board", graph.hash)
-    assert found.config == {"regularization": 5.0} and found.metrics["ndcg@10"]["value"] == 0.25
+    assert found.config["regularization"] == 5.0 and found.metrics["ndcg@10"]["value"] == 0.25
     assert found.metrics["ndcg@10"]["high"] is None
     users = Users(np.arange(3), training.positives[:3])
     np.testing.assert_array_equal(store.restore(found, graph).score(users), model.score(users))
