@@ -17,7 +17,7 @@ from experiments.result import RunResult
 
 INK, MUTED, GRID, BLUE, ORANGE, PAPER = "#1b1f24", "#6b7480", "#dfe3e8", "#1f5a99", "#b4540a", "#fefefe"
 """Text and axes, what stands back, lines behind, the first and the second colour of data, the ground."""
-WIDTH = 6.2
+WIDTH = 5.2
 """Inches: wide enough for a page, narrow enough that a telephone need not shrink it much."""
 
 
@@ -35,6 +35,7 @@ def leaderboard_figure(comparison: Comparison) -> Figure:
         _note(axes, f"{row.value.value:.3f}", (row.value.value, place), (0, 6), "center")
     _names(axes, [row.name for row in rows])
     axes.set_xlim(left=0)
+    axes.locator_params(axis="x", nbins=5)
     _x_label(axes, f"{comparison.metric} on {comparison.split_name}, {comparison.users} users, 95% intervals")
     return figure
 
@@ -45,7 +46,7 @@ def learning_curve_figure(result: RunResult) -> Figure:
         raise ValueError(
             f"{result.name} is in closed form and has no learning curve: give a trained model's run"
         )
-    figure, (above, below) = _figure(4.0, rows=2, sharex=True)
+    figure, (above, below) = _figure(4.2, rows=2, sharex=True)
     above.plot([epoch.number for epoch in result.curve], [epoch.loss for epoch in result.curve], color=MUTED)
     above.set_ylabel("training loss", color=INK)
     measured = [epoch for epoch in result.curve if epoch.value is not None]
@@ -54,8 +55,15 @@ def learning_curve_figure(result: RunResult) -> Figure:
     if measured:
         best = int(np.argmax(values))
         below.plot(numbers[best], values[best], "o", color=ORANGE)
-        _note(below, f"best {values[best]:.3f}, epoch {numbers[best]}", (numbers[best], 0), (0, 6), "center")
-    below.set_ylim(bottom=0)
+        side = "right" if best > len(values) / 2 else "left"
+        _note(
+            below,
+            f"best {values[best]:.3f}, epoch {numbers[best]}",
+            (numbers[best], values[best]),
+            (0, -16),
+            side,
+        )
+    below.set_ylim(0, max(values, default=1.0) * 1.12 or 1.0)
     below.set_ylabel("validation", color=INK)
     below.xaxis.get_major_locator().set_params(integer=True)
     _x_label(below, f"epoch of {result.name}")
@@ -104,15 +112,17 @@ def importance_figure(importances: Mapping[str, float]) -> Figure:
 
 def front_figure(points: Sequence[Point], metric: str) -> Figure:
     """Quality against latency and against size; those that no other beats in all three stand out."""
-    figure, panels = _figure(6.6, rows=2, sharex=False)
+    costs = (
+        ("latency_ms", "median latency of one user's scores, ms"),
+        ("size_mib", "size on disk, MiB"),
+    )
+    known = [cost for cost in costs if any(getattr(point, cost[0]) is not None for point in points)]
+    figure, panels = _figure(3.4 * max(len(known), 1), rows=max(len(known), 1))
     best = front(points)
-    for axes, name, label in (
-        (panels[0], "latency_ms", "median latency of one user's scores, ms"),
-        (panels[1], "size_mib", "size on disk, MiB"),
-    ):
+    for axes, (name, label) in zip(panels, known, strict=False):
         _front_panel(axes, points, best, name)
         axes.set_ylabel(metric, color=INK)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(*_around_zero([point.quality for point in points]))
         _x_label(axes, label)
     return figure
 
@@ -124,12 +134,12 @@ def ranks_figure(ranks: Ranks) -> Figure:
     """
     count = len(ranks.names)
     rows = (count + 1) // 2
-    figure, (axes,) = _figure(1.3 + 0.3 * rows + 0.16 * len(ranks.cliques))
+    figure, (axes,) = _figure(1.25 + 0.3 * rows + 0.16 * len(ranks.cliques))
     axes.set_axis_off()
     low, high = 1, count
     axes.set_xlim(low - 0.32 * (high - low) - 0.1, high + 0.32 * (high - low) + 0.1)
     depth = 0.55 * len(ranks.cliques) + 0.9
-    axes.set_ylim(-(depth + rows) - 0.3, 2.6)
+    axes.set_ylim(-(depth + rows) + 0.6, 2.6)
     axes.plot([low, high], [0, 0], color=INK, linewidth=1)
     for tick in range(low, high + 1):
         axes.plot([tick, tick], [0, 0.25], color=INK, linewidth=1)
@@ -156,14 +166,22 @@ def _front_panel(axes: Axes, points: Sequence[Point], best: Sequence[bool], name
         for point, on_front in zip(points, best, strict=True)
         if getattr(point, name) is not None
     ]
-    for point, on_front in known:
+    known.sort(key=lambda pair: (getattr(pair[0], name), pair[0].name))
+    for place, (point, on_front) in enumerate(known):
         where = (getattr(point, name), point.quality)
         axes.plot(*where, "o", color=ORANGE if on_front else MUTED, markersize=7 if on_front else 5)
-        _note(axes, point.name, where, (0, 7), "center")
+        # neighbours in x are named above and below in turn, so that names seldom meet
+        _note(axes, point.name, where, (0, 7 if place % 2 else -16), "center")
     values = [getattr(point, name) for point, _ in known]
     if values and min(values) > 0 and max(values) > 10 * min(values):
         axes.set_xscale("log")
-    axes.margins(x=0.14)
+    axes.margins(x=0.16)
+
+
+def _around_zero(values: Sequence[float]) -> tuple[float, float]:
+    """From a little below zero to above the largest, so that a name fits under and over every dot."""
+    most = max(values, default=1.0) or 1.0
+    return -0.12 * most, 1.14 * most
 
 
 def _figure(height: float, rows: int = 1, sharex: bool = False) -> tuple[Figure, list[Axes]]:
@@ -171,7 +189,7 @@ def _figure(height: float, rows: int = 1, sharex: bool = False) -> tuple[Figure,
     panels = list(np.atleast_1d(figure.subplots(rows, 1, sharex=sharex)))
     for axes in panels:
         axes.set_facecolor(PAPER)
-        axes.tick_params(colors=INK, labelsize=10)
+        axes.tick_params(colors=INK, labelsize=11)
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["left", "bottom"]].set_color(MUTED)
         axes.grid(color=GRID, linewidth=0.6)
@@ -186,12 +204,12 @@ def _names(axes: Axes, names: Sequence[str]) -> None:
 
 
 def _x_label(axes: Axes, text: str) -> None:
-    axes.set_xlabel("\n".join(textwrap.wrap(text, 70)), color=INK)
+    axes.set_xlabel("\n".join(textwrap.wrap(text, 52)), color=INK, fontsize=11)
 
 
 def _note(axes: Axes, text: str, where: tuple[float, float], offset: tuple[float, float], side: str) -> None:
-    axes.annotate(text, where, offset, textcoords="offset points", ha=side, color=INK, fontsize=9)
+    axes.annotate(text, where, offset, textcoords="offset points", ha=side, color=INK, fontsize=10)
 
 
 def _legend(axes: Axes) -> None:
-    axes.legend(frameon=False, labelcolor=INK, fontsize=9)
+    axes.legend(frameon=False, labelcolor=INK, fontsize=10)

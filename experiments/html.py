@@ -21,7 +21,7 @@ _STYLE = """
   --first: #7fb5f0; --second: #f2a35e; --paper: #1a1e24; --ground: #101317; --mark: #4a3a12; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--ground); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 62rem; margin: 0 auto; padding: 1rem; }
+main { max-width: 74rem; margin: 0 auto; padding: 1rem; }
 h1 { font-size: 1.6rem; line-height: 1.2; margin: 1rem 0; }
 h2 { font-size: 1.25rem; margin: 2.2rem 0 .5rem; }
 h3 { font-size: 1rem; margin: 0 0 .5rem; }
@@ -40,11 +40,11 @@ th { white-space: nowrap; font-weight: 600; }
 td { white-space: nowrap; } td.long { white-space: normal; }
 .number { text-align: right; }
 th:first-child, td:first-child { position: sticky; left: 0; background: var(--paper); }
-svg { display: block; width: 100%; max-width: 40rem; height: auto; }
+svg { display: block; width: 100%; max-width: 42rem; height: auto; }
 .mark { background: var(--mark); border-radius: 8px; padding: .7rem 1rem; }
 @media (max-width: 480px) { main { padding: .6rem; } section > figure { padding: .6rem; }
-  th, td { padding: .3rem .4rem; } th:first-child, td:first-child { max-width: 38vw; white-space: normal;
-  overflow-wrap: anywhere; } }
+  th, td { padding: .3rem .4rem; } th:first-child, td:first-child { min-width: 6rem; max-width: 9rem;
+  white-space: normal; overflow-wrap: break-word; } }
 """
 _LONG = 40
 """Letters from which a cell may break over lines."""
@@ -130,4 +130,4 @@ def _bullets(sentences: tuple[str, ...]) -> str:
 
 
 def _text(text: str) -> str:
-    return html.escape(text, quote=False)
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=False))

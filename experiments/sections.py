@@ -64,7 +64,8 @@ def luck(comparison: Comparison, standing: Sequence[Entry]) -> Section:
             ),
             tables.ranks_table(found),
         ]
-    sentences = tuple(sentence(one) for one in comparison.differences)
+    best = comparison.rows[0].name
+    sentences = tuple(sentence(one) for one in comparison.differences if one.first == best)
     return Section("What is more than luck", sentences, tuple(parts))
 
 

@@ -19,8 +19,8 @@ def leaderboard_table(comparison: Comparison) -> Table:
     further = [name for name in COLUMNS if all(name in row.metrics for row in comparison.rows)]
     best = comparison.rows[0].name
     columns = (
-        Column("place"),
         Column("model"),
+        Column("place"),
         Column(comparison.metric, ".4f"),
         Column("low", ".4f"),
         Column("high", ".4f"),
@@ -37,8 +37,8 @@ def leaderboard_table(comparison: Comparison) -> Table:
         to_best = comparison.between(best, row.name)
         rows.append(
             (
-                row.place,
                 row.name,
+                row.place,
                 row.value.value,
                 row.value.low,
                 row.value.high,
@@ -322,4 +322,5 @@ def machine_text(machine: Mapping[str, Any]) -> str:
 
 
 def _told(settings: Mapping[str, Any]) -> str:
-    return json.dumps(dict(settings), ensure_ascii=False, default=str)
+    told = (f"{key}={json.dumps(value, ensure_ascii=False, default=str)}" for key, value in settings.items())
+    return ", ".join(told) or "as written"
