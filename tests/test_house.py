@@ -25,6 +25,7 @@ DOORS = {
     "pyshacl": {"kg/rdf.py"},
     "faiss": {"models/index.py"},
     "peft": {"models/adapters.py"},
+    "lightgbm": {"models/fusion.py"},
     "ray": {"experiments/search.py", "experiments/distributed.py", "serve/app.py"},
     "optuna": {"experiments/search.py", "experiments/distributed.py"},
     "streamlit": {"apps/streamlit"},
