@@ -18,7 +18,7 @@ FILE = "checkpoint.safetensors"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is spoilt, or belongs to another training."""
+    """A checkpoint that is spoilt, belongs to another training, or could not be written."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,11 @@ def restore(optimiser: torch.optim.Optimizer, flat: dict[str, Tensor]) -> None:
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint over the one before; a crash leaves one of the two whole."""
+    """Writes a checkpoint over the one before; a crash leaves one of the two whole.
+
+    Raises:
+        CheckpointError: the disk took no more; the checkpoint before is whole.
+    """
     tensors = {
         **{f"module/{name}": tensor for name, tensor in checkpoint.module.items()},
         **{f"best/{name}": tensor for name, tensor in checkpoint.best.items()},
@@ -75,10 +79,18 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
         "progress": json.dumps(checkpoint.progress),
         "optimisers": str(len(checkpoint.optimisers)),
     }
-    save_file(tensors, aside, header)
-    with aside.open("rb") as file:
-        os.fsync(file.fileno())
-    aside.rename(folder / FILE)
+    try:
+        save_file(tensors, aside, header)
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        aside.rename(folder / FILE)
+    except (SafetensorError, OSError) as error:
+        aside.unlink(missing_ok=True)
+        size_bytes = sum(tensor.nbytes for tensor in tensors.values())
+        raise CheckpointError(
+            f"{folder} must take a checkpoint of {size_bytes:,} bytes, it could not be written ({error}): "
+            "make room and go on; the one before is whole"
+        ) from None
 
 
 def load(folder: Path, identity: str) -> Checkpoint | None:

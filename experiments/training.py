@@ -1,28 +1,25 @@
 """The only training loop in the house: gradient steps, early stop on validation, best parameters kept."""
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from configs.registry import SettingError
 from experiments import checkpoint
 from experiments.evaluation import value_of
 from experiments.splits import Part
+from experiments.steps import ALONE, Team, TrainingError, optimisers_of, shares, step
 from models.interface import Trainable, Training
 
 Progress = Callable[[str], None]
 """Told in words what is done now."""
-
-
-class TrainingError(RuntimeError):
-    """A loss that is no number any more."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,12 @@ class FitConfig:
     threads: int | None = None
     """Of torch while training, 1 or more; None leaves them. Small batches gain nothing from a second thread,
     and lose much where another program takes its core."""
+    workers: int = 1
+    """Processes that share the batches, 1 or more: a step takes one batch of each. More than one train
+    through :func:`experiments.distributed.fit_distributed`."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of products while training; ``auto`` is bfloat16 on a GPU (untested), else float32. Parameters stay
+    float32, and so does what is frozen."""
 
     def __post_init__(self) -> None:
         if self.learning_rate < 0 or self.weight_decay < 0 or not self.clip > 0:
@@ -60,6 +63,11 @@ class FitConfig:
         if self.threads is not None and self.threads < 1:
             raise SettingError(
                 f"training needs 1 thread or more, got {self.threads}: leave it out for torch's own"
+            )
+        if self.workers < 1 or self.precision not in ("auto", "float32", "bfloat16"):
+            raise SettingError(
+                "training needs 1 worker or more and a precision of auto, float32 or bfloat16, got "
+                f"{self.workers} and {self.precision!r}"
             )
 
 
@@ -95,6 +103,7 @@ def fit(
     progress: Progress | None = None,
     folder: Path | None = None,
     watch: Callable[[Epoch], None] | None = None,
+    team: Team = ALONE,
 ) -> FitResult:
     """Trains a model from its beginning, or from where a broken-off training of it left its checkpoint.
 
@@ -108,27 +117,59 @@ def fit(
         config: how.
         progress: told after each epoch.
         folder: where a checkpoint is kept after each epoch, and taken up; None keeps none.
-        watch: told each epoch before it is kept; what it raises ends the training.
+        watch: told each epoch before it is kept, in the first of a team; what it raises ends the training.
+        team: who trains along; each calls this with the same arguments.
 
     Raises:
-        TrainingError: a loss became NaN or infinite.
-        CheckpointError: the checkpoint is of another model, config or seed, or is spoilt.
+        TrainingError: a loss or gradient became NaN or infinite; the model then holds its best epoch so far,
+            and the checkpoint is that of the last whole epoch.
+        CheckpointError: the checkpoint is of another model, config or seed, is spoilt, or found no room.
     """
+    if config.workers != team.size:
+        raise SettingError(
+            f"{config.workers} workers must train together, got a team of {team.size}: call "
+            "experiments.distributed.fit_distributed, or set workers to 1"
+        )
     with torch.random.fork_rng(devices=[]), _threads(config.threads):
         torch.manual_seed(training.seed)
         model.fit(training)
-        run = _Run(model, training, validation, config)
+        run = _Run(model, training, validation, config, team)
         if folder is not None:
             run.take_up(folder)
         while (stopped := run.over()) is None:
-            epoch = run.epoch()
+            run.epoch()
+            if team.rank:
+                continue
             if watch is not None:
-                watch(epoch)
+                watch(run.curve[-1])
             if folder is not None:
                 run.keep(folder)
             if progress is not None:
-                found = "" if epoch.value is None else f", {config.metric} {epoch.value:.4f}"
-                progress(f"epoch {epoch.number}/{config.epochs}: loss {epoch.loss:.4f}{found}")
+                progress(run.told())
+        team.check(model.module)
+        return run.finish(stopped)
+
+
+def finished(
+    model: Trainable, training: Training, validation: Part | None, config: FitConfig, folder: Path
+) -> FitResult:
+    """A model as the training that left its checkpoint in ``folder`` made it; trains nothing.
+
+    Raises:
+        TrainingError: that training is not over.
+        CheckpointError: there is none, or it is of another model, config or seed, or spoilt.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training.seed)
+        model.fit(training)
+        run = _Run(model, training, validation, config, ALONE)
+        run.take_up(folder)
+        stopped = run.over()
+        if stopped is None:
+            raise TrainingError(
+                f"the training in {folder} must be over, got {len(run.curve)} of {config.epochs} epochs: "
+                "go on with it"
+            )
         return run.finish(stopped)
 
 
@@ -147,11 +188,11 @@ class _Run:
     """State of one training between its epochs."""
 
     def __init__(
-        self, model: Trainable, training: Training, validation: Part | None, config: FitConfig
+        self, model: Trainable, training: Training, validation: Part | None, config: FitConfig, team: Team
     ) -> None:
-        self.model, self.validation, self.config = model, validation, config
+        self.model, self.validation, self.config, self.team = model, validation, config, team
         self.generator = torch.Generator().manual_seed(training.seed)
-        self.optimisers = optimisers_of(model.module, config)
+        self.optimisers = optimisers_of(model.module, config.learning_rate, config.weight_decay)
         self.curve: list[Epoch] = []
         self.best: dict[str, Tensor] = {}
         self.best_epoch, self.best_value = 0, -np.inf
@@ -169,26 +210,44 @@ class _Run:
             return "seconds"
         return None
 
-    def epoch(self) -> Epoch:
+    def epoch(self) -> None:
         started, number = time.monotonic(), len(self.curve) + 1
-        self.model.module.train()
-        losses = [
-            step(batch, self.model.module, self.optimisers, self.config.clip) for batch in self._batches()
-        ]
-        loss = float(np.mean(losses)) if losses else 0.0
-        if not np.isfinite(loss):
-            raise TrainingError(
-                f"the loss must stay a number, got {loss} in epoch {number}: lower learning_rate "
-                f"({self.config.learning_rate}) or look at the features"
-            )
+        loss = self._steps(number)
         value = self._measure()
         if value is None or value > self.best_value:
             self.best_epoch, self.best_value = number, -np.inf if value is None else value
             self.best = {name: tensor.detach().clone() for name, tensor in self._state().items()}
-        seconds = time.monotonic() - started
-        self.spent += seconds
-        self.curve.append(Epoch(number, loss, value, seconds))
-        return self.curve[-1]
+        seconds = torch.tensor(time.monotonic() - started, dtype=torch.float64)
+        self.curve.append(Epoch(number, loss, value, float(self.team.from_first(seconds))))
+        self.spent += self.curve[-1].seconds
+
+    def told(self) -> str:
+        """The last epoch in words, and how long the others may take."""
+        epoch, config = self.curve[-1], self.config
+        value = "" if epoch.value is None else f", {config.metric} {epoch.value:.4f}"
+        left = (config.epochs - epoch.number) * float(np.mean([epoch.seconds for epoch in self.curve]))
+        if config.seconds is not None:
+            left = min(left, max(config.seconds - self.spent, 0))
+        until = f", at most {left:.0f} s left" if left else ""
+        return f"epoch {epoch.number}/{config.epochs}: loss {epoch.loss:.4f}{value}{until}"
+
+    def _steps(self, number: int) -> float:
+        """Takes the steps of one epoch, gives the mean loss."""
+        # all draw the same order of positives: a batch is then met once an epoch
+        self.generator.set_state(self.team.from_first(self.generator.get_state()))
+        self.model.module.train()
+        config, losses = self.config, []
+        for batch in shares(self._batches(), self.team):
+            loss = step(batch, self.model.module, self.optimisers, config.clip, config.precision, self.team)
+            if not np.isfinite(loss):
+                self._load_best()
+                kept = f"; the model is that of epoch {self.best_epoch}" if self.best_epoch else ""
+                raise TrainingError(
+                    f"loss and gradients must stay numbers, got {loss} at step {len(losses) + 1} of epoch "
+                    f"{number}: lower learning_rate ({config.learning_rate}) or look at the features{kept}"
+                )
+            losses.append(loss)
+        return float(np.mean(losses)) if losses else 0.0
 
     def _batches(self) -> Iterable[Callable[[], Tensor]]:
         return self.model.steps(self.generator)
@@ -197,21 +256,27 @@ class _Run:
         if self.validation is None:
             return None
         self.model.module.eval()
-        with torch.no_grad():
-            self.model.freeze()
-            return value_of(self.model, self.validation, self.config.metric)
+        value = np.nan
+        if not self.team.rank:
+            with torch.no_grad():
+                self.model.freeze()
+                value = value_of(self.model, self.validation, self.config.metric)
+        return float(self.team.from_first(torch.tensor(value, dtype=torch.float64)))
 
     def _state(self) -> dict[str, Tensor]:
         return self.model.module.state_dict()
 
     def finish(self, stopped: str) -> FitResult:
+        self._load_best()
+        value = None if self.validation is None else self.best_value
+        return FitResult(tuple(self.curve), self.best_epoch, value, stopped, self.spent)
+
+    def _load_best(self) -> None:
         if self.best:
             self.model.module.load_state_dict(self.best)
         self.model.module.eval()
         with torch.no_grad():
             self.model.freeze()
-        value = None if self.validation is None else self.best_value
-        return FitResult(tuple(self.curve), self.best_epoch, value, stopped, self.spent)
 
     def keep(self, folder: Path) -> None:
         checkpoint.save(folder, self._snapshot())
@@ -251,46 +316,3 @@ class _Run:
                 "spent": self.spent,
             },
         )
-
-
-def step(
-    batch: Callable[[], Tensor], module: nn.Module, optimisers: list[torch.optim.Optimizer], clip: float
-) -> float:
-    """One gradient step; gradients of the step before are gone first."""
-    for optimiser in optimisers:
-        optimiser.zero_grad(set_to_none=True)
-    loss = batch()
-    loss.backward()
-    clip_gradients([parameter.grad for parameter in module.parameters() if parameter.grad is not None], clip)
-    for optimiser in optimisers:
-        optimiser.step()
-    return float(loss.detach())
-
-
-def clip_gradients(gradients: list[Tensor], most: float) -> None:
-    """Scales all gradients together so that their norm is at most ``most``; sparse ones count too."""
-    values = [gradient.coalesce().values() if gradient.is_sparse else gradient for gradient in gradients]
-    if not values:
-        return
-    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(value) for value in values]))
-    if norm > most:
-        for gradient in gradients:
-            gradient.mul_(most / norm)
-
-
-def optimisers_of(module: nn.Module, config: FitConfig) -> list[torch.optim.Optimizer]:
-    """Adam, and SparseAdam for the embeddings that say their gradients are sparse."""
-    sparse = [
-        part.weight
-        for part in module.modules()
-        if isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.sparse
-    ]
-    known = {id(weight) for weight in sparse}
-    dense = [parameter for parameter in module.parameters() if id(parameter) not in known]
-    found: list[torch.optim.Optimizer] = []
-    if dense:
-        found.append(torch.optim.Adam(dense, config.learning_rate, weight_decay=config.weight_decay))
-    if sparse:
-        # SparseAdam refuses 0, Adam does not; the smallest float moves no float32 parameter
-        found.append(torch.optim.SparseAdam(sparse, config.learning_rate or sys.float_info.min))
-    return found

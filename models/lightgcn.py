@@ -144,13 +144,14 @@ class LightGCN(VectorRecommender):
 
     def steps(self, generator: torch.Generator) -> Iterator[Callable[[], Tensor]]:
         """One epoch over all positives in random order; negatives are drawn anew."""
-        order = torch.randperm(self._pairs.shape[1], generator=generator)
-        for pairs in self._pairs[:, order].split(self.config.batch, dim=1):
-            if self.config.loss == "softmax":
-                yield lambda pairs=pairs: self._softmax(*pairs, generator)
-            else:
-                drawn = self._unliked.draw(pairs[0], generator)
-                yield lambda pairs=pairs, drawn=drawn: self._bpr(*pairs, drawn)
+        pairs = self._pairs[:, torch.randperm(self._pairs.shape[1], generator=generator)]
+        if self.config.loss == "softmax":
+            for batch in pairs.split(self.config.batch, dim=1):
+                yield lambda batch=batch: self._softmax(*batch, generator)
+            return
+        triples = torch.stack([*pairs, self._unliked.draw(pairs[0], generator)])  # (3, positives)
+        for batch in triples.split(self.config.batch, dim=1):
+            yield lambda batch=batch: self._bpr(*batch)
 
     def freeze(self) -> None:
         with torch.no_grad():

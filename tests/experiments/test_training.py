@@ -13,7 +13,8 @@ from experiments import training as loop
 from experiments.checkpoint import FILE, CheckpointError
 from experiments.evaluation import value_of
 from experiments.splits import SplitConfig, split
-from experiments.training import FitConfig, TrainingError, clip_gradients, fit, optimisers_of, step
+from experiments.steps import clip_gradients, optimisers_of, step
+from experiments.training import FitConfig, TrainingError, fit
 from models.interface import Trainable
 
 
@@ -79,7 +80,7 @@ def same(first, second):
 def test_at_learning_rate_0_two_steps_on_one_batch_leave_the_same_gradient(cut, sparse):
     model = Tiny(TinyConfig(sparse=sparse))
     model.fit(cut.fit)
-    optimisers, gradients = optimisers_of(model.module, FitConfig(learning_rate=0)), []
+    optimisers, gradients = optimisers_of(model.module, 0.0, 0.0), []
     for _ in range(2):
         step(lambda: model.loss(model.pairs[:64]), model.module, optimisers, clip=1e9)
         gradients.append([weight.grad.to_dense().clone() for weight in model.module.parameters()])
@@ -152,7 +153,7 @@ def test_a_loss_that_is_no_number_is_told(cut):
         def loss(self, batch):
             return super().loss(batch) * torch.nan
 
-    with pytest.raises(TrainingError, match="got nan in epoch 1: lower learning_rate"):
+    with pytest.raises(TrainingError, match="got nan at step 1 of epoch 1: lower learning_rate"):
         fit(Broken(TinyConfig()), cut.fit, None, CONFIG)
 
 
