@@ -13,7 +13,7 @@ from apps import console
 from configs.home import Home
 from configs.loading import load
 from experiments.compare import compare
-from experiments.promote import GateConfig, Promotion, promote
+from experiments.promote import GateConfig, Promotion, Way, promote
 from experiments.report import comparison_lines, leaderboard_rows
 from experiments.run import RunResult, run
 from kg.arrays import GraphArrays, export
@@ -115,10 +115,12 @@ def run_all(graph: GraphArrays, home: Home, models: Sequence[str] = MODELS) -> l
     return results
 
 
-def promote_run(result: RunResult, alias: str, home: Home, gate: GateConfig | None = None) -> Promotion:
+def promote_run(
+    result: RunResult, alias: str, home: Home, gate: GateConfig | None = None, way: Way | None = None
+) -> Promotion:
     """The gate, with the endpoint in this process as the one that answers."""
     client = LocalClient(home, result.graph, result.version)
-    return promote(result, alias, client.bare_ranking, ModelStore(home.models), gate or GateConfig())
+    return promote(result, alias, client.bare_ranking, ModelStore(home.models), gate or GateConfig(), way)
 
 
 def ask_for_an_evening(
@@ -169,11 +171,15 @@ def show_promotion(promotion: Promotion) -> None:
     """Prints what the gate decided, condition by condition."""
     rows = [("yes" if one.passed else "NO", one.name, one.must, one.came) for one in promotion.conditions]
     console.show_table(f"gate for {promotion.version}", ("passed", "condition", "must", "came"), rows)
-    console.out.print(
-        f"promoted to {promotion.alias}"
-        if promotion.promoted
-        else f"not promoted: {promotion.reason}; the holder serves"
-    )
+    if not promotion.promoted:
+        console.out.print(f"not promoted: {promotion.reason}; the holder serves")
+    elif promotion.stage == "champion":
+        console.out.print(f"promoted to {promotion.alias}")
+    else:
+        beside = f"{promotion.stage} beside {promotion.previous}, {promotion.share:.0%} of people"
+        console.out.print(
+            f"tried out as {beside}: `mg serve` takes the next steps, `mg rollout status` tells"
+        )
 
 
 def _open(data: str | None, home: Home) -> Dataset:

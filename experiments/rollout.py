@@ -212,17 +212,23 @@ def start(
 
 
 def step(
-    models: ModelStore, graph: str, alias: str, counts: Counts, config: RolloutConfig | None = None
+    models: ModelStore,
+    graph: str,
+    alias: str,
+    counts: Counts,
+    config: RolloutConfig,
+    held: Holding,
 ) -> Decision:
     """Decides on the candidate of an alias and carries it out: one swap, one entry of the audit log.
 
+    Args:
+        held: what the alias meant when it was counted.
+
     Raises:
         ModelError: nobody is tried out, or the version that should follow is not whole.
-        Overtaken: somebody else changed the alias in between; nothing was changed.
+        Overtaken: the alias does not mean ``held`` any more; nothing was changed.
     """
-    config = config or RolloutConfig()
-    held = models.holding(graph, alias)
-    if held is None or held.candidate is None:
+    if held.candidate is None:
         raise ModelError(f"nobody is tried out for {alias} of {graph}: start with `mg promote RUN --shadow`")
     tried, decision = held.candidate, decide(held.candidate, counts, config)
     if decision.action == "canary":

@@ -104,6 +104,12 @@ class Gateway:
             raise Problem(503, "not-ready", f"{self.why_not}")
         return found
 
+    def refresh(self) -> None:
+        """Looks at the alias now, and loads what it means before this returns."""
+        with self._watch.lock:
+            self._watch.seen, self._watch.looked_s = self._signature(), self._clock()
+        self._load()
+
     def available(
         self, snapshot: Snapshot, region: str, subscriptions: tuple[str, ...] | None, at: int
     ) -> np.ndarray:

@@ -20,15 +20,21 @@ def serve(
         bool, typer.Option("--local", help="One process (uvicorn) instead of Ray Serve.")
     ] = False,
 ) -> None:
-    """Serves the champion of a graph on loopback until Ctrl-C. Example: mg serve --local --port 8000"""
+    """Serves the champion of a graph on loopback until Ctrl-C, and takes the steps of a trial beside it.
+
+    Example: mg serve --local --port 8000
+    """
+    from apps.rollout import Watcher
     from kg.datasets import graph_name
     from serve.app import serve_local, serve_ray
 
     home, name = Home.here(), graph_name(data)
+    watcher = Watcher(home, name, lambda said: console.out.print(said, markup=False))
     if local:
-        serve_local(home, name, port=port)
+        with watcher:
+            serve_local(home, name, port=port)
         return
-    with serve_ray(home, name, port=port) as served:
+    with serve_ray(home, name, port=port) as served, watcher:
         console.out.print(f"{name} answers at {served.url} (try {served.url}/docs); Ctrl-C ends it")
         served.wait()
 

@@ -60,3 +60,35 @@ def bench_lightgcn(
     title = f"LightGCN, {found.interactions:,} likes, {found.batches} batches, {found.threads} thread(s)"
     console.show_table(title, ("side", "epochs", "median s", "least s", "most s"), cells)
     console.out.print(f"skipped: {found.skipped}" if found.ratio is None else f"ratio {found.ratio:.2f}")
+
+
+@bench_app.command("canary")
+def bench_canary(
+    data: Data = None,
+    share: Annotated[float, typer.Option(help="Share of people who see the candidate.")] = 0.5,
+    people: Annotated[int, typer.Option(help="Asked at most, in each scenario.", max=20_000)] = 2_000,
+    seed: Annotated[int, typer.Option(help="Of the order in which people come.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Canaries under simulated feedback, good and bad. Example: mg bench canary --share 0.3"""
+    from apps.bench.canary import measure
+    from kg.datasets import graph_name
+
+    with console.progress_bar("canary (simulated feedback)") as feed:
+        rows, alarms = measure(Home.here(), graph_name(data), share, people, seed, feed)
+    if as_json:
+        console.show_json({"scenarios": rows, "false_alarms": alarms})
+        return
+    cells = [
+        (row.scenario, row.champion, row.candidate, row.people, row.verdict, row.answers_now, row.failed)
+        for row in rows
+    ]
+    columns = ("candidate", "champion", "tried", "people", "verdict", "answers now", "unanswered")
+    console.show_table("canary, all feedback simulated", columns, cells)
+    for row in rows:
+        console.out.print(f"{row.scenario}: {row.reason} ({row.seconds:.0f} s)", markup=False)
+    console.out.print(
+        f"equal versions, {alarms.draws:,} draws of arms over {alarms.people:,} people, looked at all along: "
+        f"{alarms.promoted_share:.1%} promoted (level {alarms.level:.0%}), "
+        f"{alarms.rolled_back_share:.1%} rolled back (level {alarms.harm_level:.0%})"
+    )
