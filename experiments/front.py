@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from configs.home import Home
+from configs.registry import import_parts
 from experiments.result import RunResult
 from kg.arrays import GraphArrays
 from models.interface import Users
@@ -55,6 +56,7 @@ def latency_of(home: Home, graph: GraphArrays, users: int = USERS) -> Latency:
     No endpoint, filter or reason is in it: what models cost against each other, here and now. Users are
     drawn by seed 0 among those with a history, the same for every model of a split.
     """
+    import_parts("models")
 
     def measured(run: RunResult) -> tuple[float, float]:
         version = ModelStore(home.models).load(run.version)
