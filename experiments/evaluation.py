@@ -2,19 +2,26 @@
 
 u users · i contents · n recommendations in a list · m metrics · r resamples · b users in a block."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 
 from configs.registry import SettingError
 from experiments import metrics
+from experiments.lists import BLOCK_BYTES, Lists, lists_of, rank
+from experiments.metrics import Ranked
 from experiments.splits import Part
-from models.interface import Recommender, Training, Users
-from models.ranking import top
+from experiments.watchable import Watchable, contents_by_place, watchable
+from models.interface import Recommender
+from models.ranking import genres_of
+
+__all__ = ["EvaluationConfig", "Interval", "Report", "evaluate", "hits_of", "intervals", "rank", "value_of"]
 
 METRICS = ("ndcg@10", "recall@10", "recall@20", "precision@10", "hit_rate@10", "mrr@10", "map@10")
+TASKS = ("known", "available")
 LIST_METRICS = ("coverage@10", "gini@10", "novelty@10")
 
 
@@ -33,7 +40,21 @@ class EvaluationConfig:
     """Users with fewer positives in training are reported as cold."""
     head_share: float = 0.5
     """The most liked contents that hold this share of training positives are the head, others the tail."""
-    block_bytes: int = 64 * 2**20
+    cold_likes: int = 5
+    """Contents with fewer likes in training are reported as cold."""
+    regions: int = 12
+    """How many regions are reported apart, those with most contents first."""
+    platforms: int = 12
+    """How many platforms are reported apart, those with most contents first."""
+    task: str = "known"
+    """``known`` ranks what may be ranked; ``available`` only what each user can watch."""
+    region: str = ""
+    """Where people watch, an ISO code; '' is each user's own, else the region with most contents."""
+    moment: int | None = None
+    """When people watch, UTC seconds; None is the first moment at which most windows hold."""
+    own_subscriptions: bool = False
+    """Whether only platforms count that a user pays for, where that is known."""
+    block_bytes: int = BLOCK_BYTES
     """Memory for the scores of one block of users."""
     seed: int = 0
 
@@ -43,8 +64,19 @@ class EvaluationConfig:
                 "an evaluation needs resamples >= 100, confidence and head_share above 0 and below 1, got "
                 f"{self.resamples}, {self.confidence}, {self.head_share}"
             )
+        if self.task not in TASKS or min(self.regions, self.platforms, self.cold_likes) < 0:
+            raise SettingError(
+                f"task is one of {', '.join(TASKS)}, regions, platforms and cold_likes are 0 or more, got "
+                f"{self.task!r}, {self.regions}, {self.platforms}, {self.cold_likes}"
+            )
         for name in (*self.metrics, *self.list_metrics):
             metrics.parse(name)
+
+    @property
+    def reads_availability(self) -> bool:
+        """Whether the task or a metric asks what can be watched."""
+        asked = (metrics.metrics[metrics.parse(name).metric] for name in self.metrics)
+        return self.task == "available" or any("available" in metric.needs for metric in asked)
 
     @property
     def n(self) -> int:
@@ -81,81 +113,136 @@ class Report:
     """(u, n) int64 recommended contents, best first, -1 where fewer may be ranked."""
     group_values: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict, repr=False)
     """Group -> metric -> (u,) float64 for the same users, NaN for those outside the group."""
+    flat_users: int = 0
+    """Users for whom the model scores all alike: it tells nothing apart, the list is in the order of rows."""
+    moment: int | None = None
+    """UTC seconds of which availability is told; None where it was not asked."""
+
+    @property
+    def discriminates(self) -> bool:
+        """False for a model that tells no content from another for anybody."""
+        return self.flat_users < len(self.users)
 
 
-def rank(
-    model: Recommender,
-    training: Training,
-    users: np.ndarray,
-    n: int,
-    block_bytes: int = EvaluationConfig.block_bytes,
-) -> np.ndarray:
-    """The ``n`` best contents that each user has not liked in training.
+class _Measured:
+    """The lists of one model on one part, and what metrics hold them against, computed when read."""
 
-    Args:
-        model: fitted.
-        training: whose positives are the history, and whose ``rankable`` may be recommended.
-        users: (u,) int64 rows.
-        n: length of the lists, 1 or more.
-        block_bytes: users are scored in blocks whose scores take about this much.
+    def __init__(self, part: Part, lists: Lists, watched: Watchable | None = None) -> None:
+        self.part, self.lists, self.watched = part, lists, watched
 
-    Returns:
-        (u, n) int64 content rows, ties by row, -1 where fewer are left.
+    @cached_property
+    def popularity(self) -> np.ndarray:
+        """(i,) int64 likes in training."""
+        return np.bincount(self.part.training.positives.indices, minlength=len(self.part.training.rankable))
 
-    Raises:
-        ValueError: a score of the model is not finite.
+    @cached_property
+    def hits(self) -> np.ndarray:
+        """(u, n) bool."""
+        return hits_of(self.lists.rows, self.part)
 
-    Cost: one pass over (b, i) scores a block; never (u, i) at once, no full sort.
-    """
-    contents = training.positives.shape[1]
-    block = max(1, block_bytes // max(4 * contents, 1))
-    best = np.empty((len(users), n), np.int64)
-    for start in range(0, len(users), block):
-        rows = users[start : start + block]
-        history = training.positives[rows]
-        scores = model.score(Users(rows, history, training.times[rows]))  # (b, i)
-        if not np.isfinite(scores).all():
-            raise ValueError(
-                f"{type(model).__name__} must give finite scores, got NaN or infinity for users "
-                f"{rows[~np.isfinite(scores).all(axis=1)][:3].tolist()}: mend its score()"
-            )
-        allowed = np.repeat(training.rankable[None], len(rows), axis=0)
-        allowed[np.repeat(np.arange(len(rows)), np.diff(history.indptr)), history.indices] = False
-        best[start : start + block] = top(scores, n, allowed)
-    return best
+    def ranked(self, names: tuple[str, ...], inside: np.ndarray | None = None) -> Ranked:
+        """What the metrics ``names`` read; with ``inside`` (i,) bool only held-out contents there count."""
+        part, rows = self.part, self.lists.rows
+        found = [metrics.parse(name).metric for name in names]
+        needs = {need for name in found for need in metrics.needs(name)}
+        held_out = part.held_out[part.users]
+        hits, positives = self.hits, np.diff(held_out.indptr)
+        if inside is not None:
+            hits, positives = hits & inside[np.maximum(rows, 0)], held_out @ inside.astype(np.float64)
+        given: dict[str, Callable[[], object]] = {
+            "rows": lambda: torch.from_numpy(rows),
+            "popularity": lambda: self._counted,
+            "genres": lambda: self._genres,
+            "history": lambda: part.history[part.users],
+            "available": lambda: torch.from_numpy(self.watched.has(rows)),
+            "reachable": lambda: torch.from_numpy(self._reachable(inside)),
+        }
+        values = {name: given[name]() for name in sorted(needs)}
+        return Ranked(torch.from_numpy(hits), torch.from_numpy(positives.astype(np.int64)), **values)
+
+    @cached_property
+    def _counted(self) -> torch.Tensor:
+        return torch.from_numpy(np.where(self.part.training.rankable, self.popularity, np.nan))
+
+    @cached_property
+    def _genres(self) -> object:
+        return genres_of(self.part.training.graph)
+
+    @cached_property
+    def _watched_likes(self) -> object:
+        return self.watched.keep(self.part.held_out[self.part.users])
+
+    def _reachable(self, inside: np.ndarray | None) -> np.ndarray:
+        """(u,) int64 held-out contents that each user can watch."""
+        if inside is None:
+            return np.diff(self._watched_likes.indptr).astype(np.int64)
+        return (self._watched_likes @ inside.astype(np.float64)).astype(np.int64)
+
+    def measure(self, names: tuple[str, ...], inside: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Metric -> (u,) float64."""
+        found = metrics.measure(names, self.ranked(names, inside))
+        return {name: value.numpy() for name, value in found.items()}
 
 
 def evaluate(model: Recommender, part: Part, config: EvaluationConfig) -> Report:
-    """Full ranking of every user of whom something is held out."""
+    """Full ranking of every user of whom something is held out.
+
+    Raises:
+        SettingError: the part has no such user, or availability is asked of a graph that tells none.
+    """
     users = part.users
-    rows = rank(model, part.training, users, config.n, config.block_bytes)
-    hits, positives = hits_of(rows, part), np.diff(part.held_out.indptr)[users]
-    values = _measure(config.metrics, hits, positives)
-    popularity = np.bincount(part.training.positives.indices, minlength=len(part.training.rankable))
-    counted = torch.from_numpy(np.where(part.training.rankable, popularity, np.nan))
+    if not len(users):
+        raise SettingError("an evaluation needs at least one user of whom something is held out, got none")
+    watched = None
+    if config.reads_availability:
+        whole = part.training.graph if part.whole is None else part.whole
+        watched = watchable(whole, users, config.region, config.moment, config.own_subscriptions)
+    may = watched if config.task == "available" else None
+    made = _Measured(part, _lists(model, part, config.n, config.block_bytes, may), watched)
+    values = made.measure(config.metrics)
     lists = {
-        name: float(metrics.list_metrics[cutoff.metric](torch.from_numpy(rows), counted, cutoff.k))
+        name: float(metrics.list_metrics[cutoff.metric](made.ranked((name,)), cutoff.k))
         for name, cutoff in ((name, metrics.parse(name)) for name in config.list_metrics)
     }
-    groups = _groups(part, rows, hits, values, popularity, config)
+    groups = _groups(made, values, config)
     return Report(
         users,
         values,
         intervals(values, config),
         lists,
         {name: intervals(group, config) for name, group in groups.items()},
-        part.unreachable,
-        rows,
+        part.unreachable if may is None else _out_of_reach(part, may),
+        made.lists.rows,
         groups,
+        int(made.lists.is_flat.sum()),
+        None if watched is None else watched.moment,
     )
+
+
+def _lists(model: Recommender, part: Part, n: int, block_bytes: int, may: Watchable | None) -> Lists:
+    """Lists of all users of a part, of what they can watch where ``may`` says so."""
+    if may is None:
+        return lists_of(model, part.asked, part.users, n, block_bytes)
+    found = Lists(np.empty((len(part.users), n), np.int64), np.empty(len(part.users), bool))
+    for number, mask in enumerate(may.masks):
+        places = np.flatnonzero(may.of_user == number)
+        asked = replace(part.asked, rankable=part.asked.rankable & mask)
+        one = lists_of(model, asked, part.users[places], n, block_bytes)
+        found.rows[places], found.is_flat[places] = one.rows, one.is_flat
+    return found
+
+
+def _out_of_reach(part: Part, may: Watchable) -> int:
+    """Held-out pairs that may not be ranked, because training does not know or the user cannot watch them."""
+    kept = may.keep(part.held_out[part.users])
+    return part.held_out.nnz - int(np.count_nonzero(part.training.rankable[kept.indices]))
 
 
 def value_of(model: Recommender, part: Part, metric: str) -> float:
     """Mean of one ranking metric over the users of a part; what settings are chosen by."""
-    cutoff = metrics.parse(metric)
-    rows = rank(model, part.training, part.users, cutoff.k)
-    found = _measure((metric,), hits_of(rows, part), np.diff(part.held_out.indptr)[part.users])
-    return float(found[metric].mean())
+    made = _Measured(part, lists_of(model, part.asked, part.users, metrics.parse(metric).k))
+    values = made.measure((metric,))[metric]
+    return float(values[~np.isnan(values)].mean())
 
 
 def hits_of(rows: np.ndarray, part: Part) -> np.ndarray:
@@ -171,19 +258,24 @@ def intervals(values: Mapping[str, np.ndarray], config: EvaluationConfig) -> dic
     names = list(values)
     if not names:
         return {}
+    found = {}
     columns = np.stack([values[name] for name in names], axis=1)  # (u, m)
-    known = ~np.isnan(columns).any(axis=1)
-    columns = columns[known]
+    known, pattern = np.unique(~np.isnan(columns), axis=1, return_inverse=True)
+    for place in range(known.shape[1]):  # metrics that are known of the same users are drawn together
+        alike = np.flatnonzero(pattern == place)
+        told = _intervals(columns[known[:, place]][:, alike], config)
+        found.update({names[one]: interval for one, interval in zip(alike, told, strict=True)})
+    return {name: found[name] for name in names}
+
+
+def _intervals(columns: np.ndarray, config: EvaluationConfig) -> list[Interval]:
     if not len(columns):
-        return {name: Interval(np.nan, np.nan, np.nan, 0) for name in names}
+        return [Interval(np.nan, np.nan, np.nan, 0)] * columns.shape[1]
     tail = (1 - config.confidence) / 2
     means = bootstrap(columns, config.resamples, config.seed)  # (r, m)
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)
-    mean = columns.mean(axis=0)
-    return {
-        name: Interval(float(mean[place]), float(low[place]), float(high[place]), len(columns))
-        for place, name in enumerate(names)
-    }
+    values = zip(columns.mean(axis=0), low, high, strict=True)
+    return [Interval(float(one), float(least), float(most), len(columns)) for one, least, most in values]
 
 
 def bootstrap(columns: np.ndarray, resamples: int, seed: int) -> np.ndarray:
@@ -205,30 +297,27 @@ def bootstrap(columns: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     return means
 
 
-def _measure(names: tuple[str, ...], hits: np.ndarray, positives: np.ndarray) -> dict[str, np.ndarray]:
-    found = metrics.measure(names, torch.from_numpy(hits), torch.from_numpy(positives.astype(np.int64)))
-    return {name: value.numpy() for name, value in found.items()}
-
-
 def _groups(
-    part: Part,
-    rows: np.ndarray,
-    hits: np.ndarray,
-    values: Mapping[str, np.ndarray],
-    popularity: np.ndarray,
-    config: EvaluationConfig,
+    made: _Measured, values: Mapping[str, np.ndarray], config: EvaluationConfig
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Users by how much is known of them, contents by how liked they are: (u,) values, NaN outside."""
-    known = np.diff(part.training.positives.indptr)[part.users]
-    is_cold, is_head = known < config.cold_positives, head(popularity, config.head_share)
+    """Users by what is known of them, contents by likes and by place: (u,) values, NaN outside."""
+    part = made.part
+    is_cold = np.diff(part.history.indptr)[part.users] < config.cold_positives
     found = {
         f"{name} users": {metric: np.where(mask, value, np.nan) for metric, value in values.items()}
         for name, mask in (("cold", is_cold), ("warm", ~is_cold))
     }
-    for name, mask in (("head", is_head), ("tail", ~is_head)):
-        inside = part.held_out[part.users] @ mask.astype(np.float64)  # (u,) positives within the group
-        found[f"{name} contents"] = _measure(config.metrics, hits & mask[np.maximum(rows, 0)], inside)
-    return found
+    is_head = head(made.popularity, config.head_share)
+    inside = {
+        "head contents": is_head,
+        "tail contents": ~is_head,
+        "cold contents": made.popularity < config.cold_likes,
+    }
+    whole = part.training.graph if part.whole is None else part.whole
+    if whole is not None:
+        inside |= contents_by_place(whole, config.regions, config.platforms)
+    names = tuple(name for name in config.metrics if metrics.counts_hits(name))
+    return found | {name: made.measure(names, mask) for name, mask in inside.items()}
 
 
 def head(popularity: np.ndarray, share: float) -> np.ndarray:

@@ -7,8 +7,21 @@ import pytest
 import scipy.sparse as sp
 
 from configs.registry import SettingError
-from experiments.evaluation import EvaluationConfig, bootstrap, evaluate, head, hits_of, rank, value_of
+from experiments.evaluation import (
+    EvaluationConfig,
+    bootstrap,
+    evaluate,
+    head,
+    hits_of,
+    intervals,
+    rank,
+    value_of,
+)
+from experiments.lists import lists_of
+from experiments.metrics import metrics
 from experiments.splits import Part, SplitConfig, split
+from experiments.watchable import busiest_moment, contents_by_place, watchable
+from kg.records import Hyperedge, Node
 from models.interface import Recommender, Training
 
 
@@ -135,3 +148,165 @@ def test_settings_are_checked():
         EvaluationConfig(resamples=5)
     with pytest.raises(SettingError, match="written name@k"):
         replace(EvaluationConfig(), metrics=("ndcg@0",))
+
+
+def test_scores_that_are_all_equal_rank_by_row_and_are_told():
+    part = part_of([[1, 0, 0, 0], [0, 0, 0, 0]], [[0, 1, 0, 0], [0, 0, 1, 1]], [True, True, True, False])
+    config = EvaluationConfig(metrics=("recall@2",), list_metrics=())
+    flat = evaluate(Given(np.array([[9.0, 3, 3, 8], [3, 3, 3, 8]])), part, config)
+    assert flat.rows.tolist() == [[1, 2], [0, 1]]
+    assert flat.flat_users == 2 and not flat.discriminates  # what nobody may rank tells nothing apart
+    one = evaluate(Given(np.array([[9.0, 3, 3, 8], [3, 3, 1, 8]])), part, config)
+    assert one.flat_users == 1 and one.discriminates
+
+
+def test_a_list_of_equals_above_others_is_not_flat():
+    part = part_of(np.zeros((1, 40)), np.eye(1, 40))
+    scores = np.zeros((1, 40))
+    scores[0, 5:30] = 1
+    assert lists_of(Given(scores), part.training, np.array([0]), 10).is_flat.tolist() == [False]
+    assert lists_of(Given(scores * 0), part.training, np.array([0]), 10).is_flat.tolist() == [True]
+
+
+def test_nobody_to_measure_says_so():
+    part = part_of([[1, 0]], [[0, 0]])
+    with pytest.raises(SettingError, match="at least one user of whom something is held out"):
+        evaluate(Given(np.zeros((1, 2))), part, EvaluationConfig())
+
+
+def test_unseen_users_are_ranked_on_what_they_tell(tasteful):
+    part = split(tasteful, SplitConfig("unseen_users")).test
+    seen = []
+
+    class Listening(Given):
+        def score(self, users):
+            seen.append(users)
+            return super().score(users)
+
+    scores = np.random.default_rng(0).random(part.held_out.shape)
+    report = evaluate(Listening(scores), part, EvaluationConfig())
+    assert (seen[0].history != part.history[part.users]).nnz == 0 and seen[0].history.nnz > 0
+    assert (seen[0].times != part.times[part.users]).nnz == 0
+    liked = part.history.toarray()
+    assert not liked[part.users[:, None], report.rows].any()
+    assert report.groups["warm users"]["ndcg@10"].users > 0
+
+
+def test_a_metric_that_is_not_known_of_everybody_leaves_the_others_alone():
+    draw = np.random.default_rng(0).random((300, 2))
+    draw[:100, 1] = np.nan
+    config = EvaluationConfig()
+    both = intervals({"ndcg@10": draw[:, 0], "regret@10": draw[:, 1]}, config)
+    assert both["ndcg@10"] == intervals({"ndcg@10": draw[:, 0]}, config)["ndcg@10"]
+    assert both["regret@10"] == intervals({"regret@10": draw[100:, 1]}, config)["regret@10"]
+    assert (both["ndcg@10"].users, both["regret@10"].users) == (300, 200)
+
+
+@pytest.fixture(scope="module")
+def offered(toy):
+    """Contents 0 to 9 in Norway, 10 to 19 in Japan on days 1 to 5; two people, one of them in Japan."""
+    places = [Node("Region", f"region:{code}") for code in ("JP", "NO", "ZZ")]
+    places += [Node("Platform", f"platform:{name}") for name in ("one", "two")]
+    users = [Node("User", "user:toy:000"), Node("User", "user:toy:001", {"region": "JP"})]
+    contents = [node for node in toy.nodes(0, 30)]
+
+    def offer(content, region, platform, end=None):
+        members = {
+            "content": (f"content:toy:{content:03d}",),
+            "region": (f"region:{region}",),
+            "platform": (f"platform:{platform}",),
+        }
+        return Hyperedge("AVAILABLE", members, "toy", {}, 86_400, end)
+
+    facts = [offer(content, "NO", "one") for content in range(10)]
+    facts += [offer(content, "JP", "two", 6 * 86_400) for content in range(10, 19)]
+    facts += [offer(content, "ZZ", "two") for content in range(25)]
+    facts += [toy.fact("RATED", user, content, 86_400, rating=9.0) for user in (0, 1) for content in (20, 21)]
+    return toy.arrays([*places, *users, *contents, *facts])
+
+
+def test_what_is_watchable_goes_by_region_moment_and_user(offered):
+    users = np.array([0, 1])
+    own = watchable(offered, users)
+    assert own.moment == 86_400
+    assert [np.flatnonzero(own.masks[own.of_user[user]]).tolist() for user in users] == [
+        list(range(10)),
+        list(range(10, 19)),
+    ]
+    later = watchable(offered, users, moment=7 * 86_400)
+    assert later.masks[later.of_user].sum(axis=1).tolist() == [10, 0]
+    assert watchable(offered, users, "JP").masks.sum() == 9
+    assert own.has(np.array([[0, 10, -1], [0, 10, -1]])).tolist() == [
+        [True, False, False],
+        [False, True, False],
+    ]
+    with pytest.raises(SettingError, match="does not know the region 'FR'; it knows JP, NO, ZZ"):
+        watchable(offered, users, "FR")
+
+
+def test_the_busiest_moment_is_the_first_with_most_windows(offered):
+    starts, ends = offered.starts("AVAILABLE"), offered.ends("AVAILABLE")
+    moments = np.unique(np.r_[starts, ends[ends < 2**40]])
+    counts = [((starts <= at) & (at < ends)).sum() for at in moments]
+    assert busiest_moment(offered) == moments[int(np.argmax(counts))]
+
+
+def test_contents_by_place_leaves_out_the_unknown_country(offered):
+    found = contents_by_place(offered, 12, 1)
+    assert list(found) == ["region NO contents", "region JP contents", "platform two contents"]
+    assert np.flatnonzero(found["platform two contents"]).tolist() == list(range(25))
+
+
+def available_part(offered):
+    held = np.zeros((2, 30))
+    held[0, [3, 15]] = held[1, [12]] = 1
+    part = part_of(np.zeros((2, 30)), held)
+    return replace(part, training=replace(part.training, graph=offered), whole=offered)
+
+
+def test_only_what_is_available_is_ranked(offered):
+    part, scores = available_part(offered), np.tile(np.arange(30.0), (2, 1))
+    named = ("recall@10", "availability@10", "regret@10")
+    known = evaluate(Given(scores), part, EvaluationConfig(metrics=named, list_metrics=()))
+    assert known.rows[0].tolist() == list(range(29, 19, -1))
+    assert known.values["availability@10"].tolist() == [0, 0] and known.values["regret@10"].tolist() == [1, 1]
+    config = EvaluationConfig(metrics=named, list_metrics=(), task="available")
+    report = evaluate(Given(scores), part, config)
+    assert report.rows.tolist() == [list(range(9, -1, -1)), [*range(18, 9, -1), -1]]
+    assert report.values["availability@10"].tolist() == [1, 1]
+    assert report.values["recall@10"].tolist() == [0.5, 1]
+    # content 3 stands at rank 7 of Norway's, 12 at rank 7 of Japan's; an oracle shows either first
+    assert report.values["regret@10"].tolist() == pytest.approx([1 - 1 / np.log2(8)] * 2)
+    assert report.unreachable == 1 and report.moment == 86_400
+    oracle = evaluate(Given(part.held_out.toarray()), part, config)
+    assert oracle.values["regret@10"].tolist() == [0, 0]
+
+
+def test_regions_and_platforms_are_told_apart(offered):
+    part = available_part(offered)
+    report = evaluate(Given(part.held_out.toarray()), part, EvaluationConfig(cold_likes=0))
+    counts = {name: group["ndcg@10"].users for name, group in report.groups.items()}
+    assert counts["region NO contents"] == 1 and counts["region JP contents"] == 2
+    assert counts["platform one contents"] == 1 and counts["platform two contents"] == 2
+    assert counts["cold contents"] == 0 and np.isnan(report.groups["cold contents"]["ndcg@10"].value)
+    assert report.groups["region JP contents"]["recall@10"].value == 1
+    none = evaluate(Given(part.held_out.toarray()), part, EvaluationConfig(regions=0, platforms=0))
+    assert not [name for name in none.groups if name.startswith(("region", "platform"))]
+
+
+def test_availability_of_a_graph_without_any_says_what_to_do(tasteful, toy):
+    graph = toy.graph([(0, day, 9, day) for day in range(1, 11)])
+    part = split(graph, SplitConfig()).test
+    with pytest.raises(SettingError, match="toy has no AVAILABLE fact: add a source"):
+        evaluate(Given(np.zeros(part.held_out.shape)), part, EvaluationConfig(task="available"))
+    every = tuple(f"{name}@10" for name in metrics)
+    part = split(tasteful, SplitConfig()).test
+    scores = np.random.default_rng(0).random(part.held_out.shape)
+    report = evaluate(Given(scores), part, EvaluationConfig(metrics=every))
+    assert all(report.summary[name].users > 200 for name in every)
+    assert (
+        "diversity@10" in report.groups["cold users"] and "diversity@10" not in report.groups["head contents"]
+    )
+    assert value_of(Given(scores), part, "diversity@10") == pytest.approx(
+        report.summary["diversity@10"].value
+    )
