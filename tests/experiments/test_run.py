@@ -86,7 +86,7 @@ def test_a_result_names_all_that_it_depends_on(results, tasteful, home):
     assert found.validation == max(trial.value for trial in found.trials)
     assert found.metrics["ndcg@10"].value == pytest.approx(found.values("ndcg@10").mean())
     assert found.test_users == len(found.users) == found.metrics["ndcg@10"].users
-    assert len(found.audit) == 11 and found.warm_users >= 200
+    assert len(found.audit) == 13 and found.warm_users >= 200
     assert set(found.stages) == {"split", "tune", "fit", "measure", "save"}
     assert found.code_revision != "unknown" and found.machine["cores"] and found.peak_bytes > 2**20
     assert found.size_bytes > 0 and found.seconds >= sum(found.stages.values())
