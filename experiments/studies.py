@@ -145,6 +145,19 @@ class SearchResult:
         return replace(self, folder=Path(folder))
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How far a search is; told after every epoch and every trial."""
+
+    result: SearchResult
+    total: int
+    """Trials that are to be made."""
+    running: Mapping[int, str]
+    """Number of a trial under way -> its last epoch in words."""
+    left_s: float | None
+    """Estimated seconds until all are done; None before the first is."""
+
+
 def searches(parent: Path) -> Iterator[SearchResult]:
     """All searches in a folder, by name; one that cannot be read is left out."""
     for path in sorted(Path(parent).glob(f"*/{FILE}")):
