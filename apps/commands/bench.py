@@ -92,3 +92,34 @@ def bench_canary(
         f"{alarms.promoted_share:.1%} promoted (level {alarms.level:.0%}), "
         f"{alarms.rolled_back_share:.1%} rolled back (level {alarms.harm_level:.0%})"
     )
+
+
+@bench_app.command("models")
+def bench_models(
+    repetitions: Annotated[int, typer.Option(help="Of iALS and implicit, in turn.", min=1, max=50)] = 5,
+    large: Annotated[bool, typer.Option("--large", help="Also EASE on 41,000 contents: 7 GB.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Time to fit models in closed form, iALS beside implicit. Example: mg bench models --repetitions 7"""
+    from apps.bench.models import measure
+
+    with console.progress_bar("models") as feed:
+        rows = measure(repetitions, large, feed)
+    if as_json:
+        console.show_json(rows)
+        return
+    cells = [
+        (
+            row.what,
+            row.shape,
+            f"{row.seconds:.2f}",
+            "" if row.reference_s is None else f"{row.reference_s:.2f}",
+            "" if row.ratio is None else f"{row.ratio:.3f}",
+            row.bar,
+            f"{row.peak_bytes / 2**30:.1f}",
+            row.note,
+        )
+        for row in rows
+    ]
+    columns = ("model", "likes", "fit s", "implicit s", "ratio", "bar", "peak GiB", "")
+    console.show_table("models in closed form", columns, cells)
