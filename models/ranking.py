@@ -1,9 +1,8 @@
-"""From scores to a list: fusion, availability, diversity. Pure functions on arrays.
+"""From scores to a list: the best, ranks, one scale, fusion. Pure functions on arrays; steps are in `steps`.
 
-Each step says what it moved. b users · i contents · c candidates, best first · n in a list · g genres."""
+b users · i contents · n in a list · g genres."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,36 +13,6 @@ from kg.arrays import MISSING_ROW, GraphArrays
 RRF_OFFSET = 60
 TIED_CELLS = 4_000_000
 """How many scores at once are looked through for ties."""
-
-
-@dataclass(frozen=True)
-class Moved:
-    """One content that a step put elsewhere; ranks count from 1."""
-
-    content_row: int
-    before: int
-    after: int | None
-    """None where the step took it out."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A list before and after one step of ranking."""
-
-    name: str
-    before: np.ndarray
-    """(c,) int64 content rows as they came."""
-    rows: np.ndarray
-    """(n,) int64 content rows now, best first."""
-    scores: np.ndarray
-    """(n,) float64 their scores, as they came with the candidates."""
-
-    @property
-    def moved(self) -> tuple[Moved, ...]:
-        """Every content whose rank changed or that was taken out, in the order they came."""
-        after = {row: rank for rank, row in enumerate(self.rows.tolist(), 1)}
-        ranks = enumerate(self.before.tolist(), 1)
-        return tuple(Moved(row, rank, after.get(row)) for rank, row in ranks if after.get(row) != rank)
 
 
 def top(scores: np.ndarray, n: int, allowed: np.ndarray | None = None) -> np.ndarray:
@@ -177,68 +146,6 @@ def reciprocal_rank_fusion(scores: Sequence[np.ndarray], weights: Sequence[float
     for one, weight in zip(scores, weights, strict=True):
         fused += np.where(one > -np.inf, weight / (RRF_OFFSET + ranks(one)), 0.0)
     return fused
-
-
-def drop_unavailable(rows: np.ndarray, scores: np.ndarray, available: np.ndarray) -> Step:
-    """Takes out what cannot be watched; the order of the others stays.
-
-    Args:
-        rows: (c,) content rows, best first.
-        scores: (c,) their scores.
-        available: (i,) bool over all contents, as :meth:`kg.availability.AvailabilityIndex.mask` gives it.
-    """
-    rows, scores = _candidates(rows, scores)
-    kept = available[rows]
-    return Step("availability", rows, rows[kept], scores[kept])
-
-
-def diversify(
-    rows: np.ndarray, scores: np.ndarray, genres: sp.csr_array, n: int, relevance: float = 0.85
-) -> Step:
-    """Picks ``n`` one after another, each good in itself and unlike those picked before (MMR).
-
-    A pick has the largest λ · score − (1 − λ) · (largest genre Jaccard with one picked), scores on [0, 1];
-    ties go to the one that stood higher.
-
-    Args:
-        rows: (c,) content rows, best first.
-        scores: (c,) their scores on any scale.
-        genres: (i, g) of all contents, see :func:`genres_of`.
-        n: how many, 0 or more; all where there are fewer candidates.
-        relevance: λ in [0, 1]; 1 keeps the order.
-
-    Source: Carbonell and Goldstein, SIGIR 1998.
-
-    Cost: O(c² g + n c).
-    """
-    if n < 0 or not 0 <= relevance <= 1:
-        raise ValueError(f"diversify needs n >= 0 and relevance in 0..1, got n={n}, relevance={relevance}")
-    rows, scores = _candidates(rows, scores)
-    gain, alike = relevance * normalise(scores), (1 - relevance) * _jaccard(genres, rows)
-    nearest = np.zeros(len(rows))  # (c,) penalty by the most alike that was picked
-    picked = np.empty(min(n, len(rows)), np.int64)
-    for place in range(len(picked)):
-        best = int(np.argmax(gain - nearest))
-        picked[place] = best
-        gain[best] = -np.inf
-        np.maximum(nearest, alike[best], out=nearest)
-    return Step("diversity", rows, rows[picked], scores[picked])
-
-
-def _jaccard(sets: sp.csr_array, rows: np.ndarray) -> np.ndarray:
-    """(c, c) float64 shared over united genres of two contents; 0 where neither has any."""
-    members = (sets[rows].toarray() != 0).astype(np.float32)  # (c, g)
-    shared = (members @ members.T).astype(np.float64)
-    sizes = members.sum(axis=1)
-    united = sizes[:, None] + sizes[None] - shared
-    return shared / np.maximum(united, 1)
-
-
-def _candidates(rows: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    rows, scores = np.asarray(rows, np.int64), np.asarray(scores, np.float64)
-    if rows.ndim != 1 or rows.shape != scores.shape:
-        raise ValueError(f"candidates are (c,) rows with (c,) scores, got {rows.shape} and {scores.shape}")
-    return rows, scores
 
 
 def genres_of(graph: GraphArrays) -> sp.csr_array:

@@ -10,7 +10,8 @@ import scipy.sparse as sp
 
 from kg.feedback import FeedbackEvent, opinions
 from models.interface import Users
-from models.ranking import Step, diversify, drop_unavailable, top
+from models.ranking import top
+from models.steps import Step, diversify, drop_unavailable
 from serve.snapshot import Snapshot
 
 POOL = 100  # candidates that diversity picks from

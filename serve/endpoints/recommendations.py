@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from kg.feedback import hashed_user
 from models.explanation import explain
-from models.ranking import Step
+from models.steps import Step
 from serve.endpoints import Endpoint, Reply, Request, endpoints
 from serve.filters import Context, Filters, Name, hard_filters
 from serve.gateway import Gateway

@@ -1,22 +1,12 @@
 import numpy as np
 import pytest
-import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from kg.arrays import from_records
 from kg.worlds import checkerboard
-from models.ranking import (
-    Moved,
-    diversify,
-    drop_unavailable,
-    genres_of,
-    normalise,
-    ranks,
-    reciprocal_rank_fusion,
-    top,
-)
+from models.ranking import genres_of, normalise, ranks, reciprocal_rank_fusion, top
 
 # few values, so that ties are common
 SCORES = hnp.arrays(
@@ -133,74 +123,6 @@ def test_fusion_does_not_see_the_scale():
 def test_fusion_needs_a_weight_a_ranking():
     with pytest.raises(ValueError, match="one weight a ranking, got 1 and 2"):
         reciprocal_rank_fusion([np.zeros((1, 2))], [1, 2])
-
-
-def test_unavailable_contents_go_and_the_rest_keeps_its_order():
-    step = drop_unavailable([4, 2, 0], [3.0, 2.0, 1.0], np.array([True, False, False, False, True]))
-    assert step.rows.tolist() == [4, 0] and step.scores.tolist() == [3, 1]
-    assert step.moved == (Moved(2, 2, None), Moved(0, 3, 2))
-    nothing = drop_unavailable([4], [3.0], np.zeros(5, bool))
-    assert nothing.rows.tolist() == [] and nothing.moved == (Moved(4, 1, None),)
-
-
-GENRES = sp.csr_array(np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 0]], np.float32))
-
-
-def naive_mmr(rows, scores, genres, n, relevance):
-    sets = [set(np.flatnonzero(genres[[row]].toarray()[0])) for row in rows]
-    gain, picked = normalise(np.asarray(scores, float)), []
-    while len(picked) < min(n, len(rows)):
-        best, most = None, -np.inf
-        for place in range(len(rows)):
-            if place in picked:
-                continue
-            alike = 0.0
-            for other in picked:
-                united = sets[place] | sets[other]
-                alike = max(alike, len(sets[place] & sets[other]) / len(united) if united else 0.0)
-            value = relevance * gain[place] - (1 - relevance) * alike
-            if value > most + 1e-12:
-                best, most = place, value
-        picked.append(best)
-    return [rows[place] for place in picked]
-
-
-@given(st.data())
-@settings(deadline=None, max_examples=60)
-def test_diversity_equals_its_definition(data):
-    count, kinds = data.draw(st.integers(0, 10)), 4
-    draw = np.random.default_rng(data.draw(st.integers(0, 999)))
-    genres = sp.csr_array((draw.random((12, kinds)) < 0.4).astype(np.float32))
-    rows = draw.permutation(12)[:count].tolist()
-    scores = np.sort(draw.random(count))[::-1]
-    n, relevance = data.draw(st.integers(0, 12)), data.draw(st.sampled_from([0.0, 0.3, 0.85, 1.0]))
-    step = diversify(rows, scores, genres, n, relevance)
-    assert step.rows.tolist() == naive_mmr(rows, scores, genres, n, relevance)
-    by_row = dict(zip(rows, scores, strict=True))
-    assert step.scores.tolist() == [by_row[row] for row in step.rows.tolist()]
-
-
-def test_diversity_lifts_what_is_unlike():
-    # 0 and 1 are of one genre, 2 of another: it passes the twin that is hardly better
-    step = diversify([0, 1, 2], [1.0, 0.51, 0.5], GENRES, 3, relevance=0.5)
-    assert step.rows.tolist() == [0, 2, 1]
-    assert step.moved == (Moved(1, 2, 3), Moved(2, 3, 2))
-
-
-def test_no_diversity_keeps_the_order():
-    step = diversify([0, 1, 3, 4], [4.0, 3.0, 2.0, 1.0], GENRES, 3, relevance=1.0)
-    assert step.rows.tolist() == [0, 1, 3] and step.moved == (Moved(4, 4, None),)
-
-
-@pytest.mark.parametrize(("n", "relevance"), [(-1, 0.5), (1, 1.5), (1, -0.1)])
-def test_diversity_refuses(n, relevance):
-    with pytest.raises(ValueError, match="n >= 0 and relevance in 0..1"):
-        diversify([0], [1.0], GENRES, n, relevance)
-
-
-def test_candidates_need_a_score_each():
-    with pytest.raises(ValueError, match=r"got \(2,\) and \(1,\)"):
-        drop_unavailable([0, 1], [1.0], np.ones(3, bool))
 
 
 def test_genres_of_a_graph():
