@@ -407,8 +407,8 @@ def _start(address: str | None, settings: Mapping[str, Any]) -> None:
             ray.shutdown()
             if attempt + 1 == STARTS or address is not None:
                 raise SearchError(
-                    f"Ray must start, {STARTS} attempts ended with {error}: it waits 15 s for its helpers, too "
-                    "little on a machine under load; run it again later, or write workers: 0 to do without Ray"
+                    f"Ray must start, {STARTS} attempts ended with {error}: it gives its helpers 15 s, too "
+                    "little on a machine under load; run it again later, or write workers: 0 to do without"
                 ) from error
 
 
