@@ -19,7 +19,7 @@ from configs.home import Home
 from configs.registry import SettingError, fill
 from experiments.audit import audit
 from experiments.evaluation import EvaluationConfig, Interval, evaluate, intervals
-from experiments.graph_variants import VARIANTS, changed_share, varied
+from experiments.graph_variants import VARIANTS, can_vary, changed_share, varied
 from experiments.result import ResultError, plain
 from experiments.run import ExperimentConfig, code_revision, machine
 from experiments.significance import Paired, TestConfig, holm, paired
@@ -208,7 +208,9 @@ def varied_types(model: Mapping[str, Any], graph: GraphArrays) -> tuple[str, ...
             "choose a model whose facts are not empty, as hypergraph or knowledge"
         )
     done = set(schema.USER_FACTS) - (set(reads) - {"RATED"})
-    return tuple(type for type in schema.FACTS if type in graph.facts and type not in done)
+    return tuple(
+        type for type in schema.FACTS if graph.fact_count(type) and type not in done and can_vary(type)
+    )
 
 
 class _Study:

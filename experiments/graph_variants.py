@@ -70,7 +70,7 @@ def side_of(graph: GraphArrays, type: str) -> Side:
         ValueError: no single content plays a role in this type.
     """
     roles = schema.FACTS[type].roles
-    found = [role for role in roles if "Content" in role.types and role.least == role.most == 1]
+    found = _about(type)
     if not found:
         raise ValueError(f"a graph varies by facts about one content, {type} is not: leave it out")
     others = [role.name for role in roles if role is not found[0]]
@@ -78,6 +78,17 @@ def side_of(graph: GraphArrays, type: str) -> Side:
     rest = _codes(graph.facts[type], others)
     apart = graph.incidence(type, found[1].name)[1] if len(found) > 1 else None
     return Side(found[0].name, contents, rest, apart)
+
+
+def can_vary(type: str) -> bool:
+    """True for facts about one content: another one can take its place."""
+    return bool(_about(type))
+
+
+def _about(type: str) -> list[schema.Role]:
+    """The roles of a type that exactly one content plays."""
+    roles = schema.FACTS[type].roles
+    return [role for role in roles if "Content" in role.types and role.least == role.most == 1]
 
 
 def _codes(table: pa.Table, roles: Sequence[str]) -> np.ndarray:

@@ -1,0 +1,180 @@
+"""SASRec reads in order: nothing later reaches back, times decide, a planted order is found."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from configs.loading import ROOT, load
+from configs.registry import SettingError, fill
+from experiments.run import ExperimentConfig
+from experiments.training import FitConfig, fit
+from kg.arrays import GraphArrays, from_records
+from kg.records import Node
+from models.attention import attentions
+from models.interface import Training, Users, recommenders
+from models.sasrec import PAD, START, SASRec, sequences
+
+TINY = {"width": 16, "blocks": 1, "heads": 2, "max_length": 8, "batch": 8, "dropout": 0.0}
+CONTENTS, PEOPLE = 10, 40
+
+
+def ring_graph() -> GraphArrays:
+    nodes = [Node("Content", f"content:x:{place}") for place in range(CONTENTS + 1)]
+    nodes += [Node("User", f"user:x:{place:02d}") for place in range(PEOPLE)]
+    return from_records("ring", lambda type: [node for node in nodes if node.type == type], lambda type: [])
+
+
+@pytest.fixture(scope="module")
+def ring() -> Training:
+    """Everybody walks a ring of contents: after c comes c + 3; the last content nobody liked."""
+    rng = np.random.default_rng(5)
+    rows, columns, times = [], [], []
+    for user in range(PEOPLE):
+        start, steps = rng.integers(CONTENTS), rng.integers(3, 7)
+        for step in range(steps):
+            rows.append(user)
+            columns.append((start + 3 * step) % CONTENTS)
+            times.append(100 + step)
+    shape = (PEOPLE, CONTENTS + 1)
+    liked = sp.csr_array((np.ones(len(rows), np.float32), (rows, columns)), shape=shape)
+    when = sp.csr_array((np.array(times, np.int64), (rows, columns)), shape=shape)
+    return Training(ring_graph(), liked, when, np.ones(CONTENTS + 1, bool), seed=2)
+
+
+@pytest.fixture(scope="module")
+def model(ring: Training) -> SASRec:
+    made = recommenders.build("sasrec", TINY)
+    fit(made, ring, None, FitConfig(learning_rate=0.01, epochs=30))
+    return made
+
+
+def somebody(*contents: int, times: tuple[int, ...] | None = None) -> Users:
+    """One unknown person's history, in the order in which it is given."""
+    places = (np.array(contents, np.int64), np.array([0, len(contents)]))
+    history = sp.csr_array((np.ones(len(contents), np.float32), *places), shape=(1, CONTENTS + 1))
+    when = None if times is None else sp.csr_array((np.array(times), *places), shape=(1, CONTENTS + 1))
+    return Users(np.array([-1]), history, when)
+
+
+def test_finds_what_comes_next_for_anybody_with_a_history(model):
+    for start in range(CONTENTS):
+        walked = [start, (start + 3) % CONTENTS, (start + 6) % CONTENTS]
+        scores = model.score(somebody(*walked))[0]
+        scores[walked] = -np.inf
+        assert scores.argmax() == (start + 9) % CONTENTS
+
+
+def test_times_decide_and_order_as_given_does_not_where_there_are_times(model):
+    forth = model.score(somebody(1, 4, 7))
+    np.testing.assert_array_equal(model.score(somebody(7, 1, 4, times=(30, 10, 20))), forth)
+    assert (model.score(somebody(7, 4, 1)) != forth).any()
+    # ties by content row
+    tied = model.score(somebody(7, 1, 4, times=(10, 10, 10)))
+    np.testing.assert_array_equal(tied, forth)
+
+
+def test_times_that_stand_elsewhere_are_brought_in_line_or_refused(model):
+    given = somebody(7, 1, 4, times=(30, 10, 20))
+    moved = sp.csr_array(given.times.tocsc().tocsr())
+    moved.sort_indices()
+    again = Users(given.rows, given.history, moved)
+    np.testing.assert_array_equal(model.score(again), model.score(given))
+    with pytest.raises(ValueError, match="places of the history"):
+        model.score(Users(given.rows, given.history, somebody(7, 1, times=(1, 2)).times))
+
+
+def test_nothing_later_moves_an_earlier_place(ring):
+    made = recommenders.build("sasrec", TINY | {"blocks": 2})
+    made.fit(ring)
+    made.module.eval()
+    tokens = torch.tensor([[PAD, START, 3, 7, 5, 9]])
+    with torch.no_grad():
+        before = made.module(tokens)
+        for place in range(2, 6):
+            changed = tokens.clone()
+            changed[0, place] = 11
+            after = made.module(changed)
+            torch.testing.assert_close(after[:, :place], before[:, :place], rtol=0, atol=0)
+            assert (after[:, place:] != before[:, place:]).any()
+
+
+def test_padding_changes_nothing(model):
+    long, short = somebody(2, 5, 8, 1, 4), somebody(6, 9)
+    both = Users(np.array([-1, -1]), sp.vstack([long.history, short.history], format="csr"))
+    alone = np.concatenate([model.score(long), model.score(short)])
+    np.testing.assert_allclose(model.score(both), alone, rtol=1e-5, atol=1e-5)
+
+
+def test_sequences_by_hand():
+    history = sp.csr_array(np.array([[1, 1, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0]], np.float32))
+    times, token = np.array([30, 10, 20, 5]), np.array([2, 3, 4, 0])  # content 3 has no token
+    assert sequences(history, times, token, 9).tolist() == [
+        [START, 3, 4, 2],
+        [PAD, PAD, PAD, START],
+        [PAD, PAD, PAD, START],
+    ]
+    assert sequences(history, None, token, 2).tolist() == [[3, 4], [PAD, START], [PAD, START]]
+    tie = np.array([0.3, 0.2, 0.1, 0.0])
+    assert sequences(history, np.zeros(4), token, 9, tie)[0].tolist() == [START, 4, 3, 2]
+
+
+def test_live_history_counts_for_somebody_whom_training_knew(model, ring):
+    users = Users(np.array([0]), somebody(1, 4, 7).history)
+    np.testing.assert_array_equal(model.score(users), model.score(somebody(1, 4, 7)))
+
+
+def test_what_nobody_liked_scores_below_all_others(model):
+    scores = model.score(somebody(1, 4))
+    assert scores[0, CONTENTS] < scores[0, :CONTENTS].min()
+
+
+def test_a_reason_is_what_the_score_loses_without_it(model):
+    users = somebody(1, 4, 7)
+    full = model.score(users)[0, 0]
+    lost = [
+        full - model.score(somebody(*(kept for kept in (1, 4, 7) if kept != gone)))[0, 0]
+        for gone in (1, 4, 7)
+    ]
+    np.testing.assert_allclose(model.contributions(users, 0), lost, atol=1e-4)
+    timed = somebody(7, 1, 4, times=(30, 10, 20))
+    np.testing.assert_allclose(model.contributions(timed, 0), [lost[2], lost[0], lost[1]], atol=1e-4)
+    assert model.contributions(somebody(), 0).shape == (0,)
+
+
+def test_training_goes_on_where_it_broke_off(ring, tmp_path):
+    whole, first, second = (recommenders.build("sasrec", TINY | {"dropout": 0.3}) for _ in range(3))
+    fit(whole, ring, None, FitConfig(epochs=3))
+    fit(first, ring, None, FitConfig(epochs=1), folder=tmp_path)
+    fit(second, ring, None, FitConfig(epochs=3), folder=tmp_path)
+    for key, value in whole.arrays().items():
+        np.testing.assert_array_equal(second.arrays()[key], value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"heads": 3}, "heads must divide"),
+        ({"max_length": 0}, "max_length"),
+        ({"attention": {"name": "multi_head", "slope": 1}}, "slope"),
+    ],
+)
+def test_settings_that_fit_nothing_are_refused(settings, said):
+    with pytest.raises((ValueError, SettingError, KeyError), match=said):
+        recommenders.build("sasrec", TINY | settings)
+
+
+def test_an_attention_that_cannot_hide_what_comes_later_is_refused(monkeypatch):
+    monkeypatch.setattr(attentions["mean"], "causal", False)
+    with pytest.raises(ValueError, match="mean cannot: choose an attention that states causal"):
+        recommenders.build("sasrec", TINY | {"attention": {"name": "mean"}})
+
+
+def test_the_same_experiment_stands_on_leave_last_out():
+    usual, other = (
+        load(ROOT / "experiments" / f"{name}.yaml") for name in ("sasrec", "leave_last_out/sasrec")
+    )
+    settings = fill(ExperimentConfig, other, "leave_last_out/sasrec.yaml")
+    assert settings.split["name"] == "leave_last_out"
+    for key in ("tune", "budget", "measure"):
+        assert usual[key] == other[key]
