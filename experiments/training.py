@@ -235,6 +235,10 @@ class _Run:
         """Takes the steps of one epoch, gives the mean loss."""
         # all draw the same order of positives: a batch is then met once an epoch
         self.generator.set_state(self.team.from_first(self.generator.get_state()))
+        if self.team.size > 1:  # dropout differs between them, and is the same when taken up again
+            torch.manual_seed(
+                np.random.SeedSequence([self.seed, number, self.team.rank]).generate_state(1).item()
+            )
         self.model.module.train()
         config, losses = self.config, []
         for batch in shares(self._batches(), self.team):

@@ -144,6 +144,8 @@ class LightGCN(VectorRecommender):
 
     def steps(self, generator: torch.Generator) -> Iterator[Callable[[], Tensor]]:
         """One epoch over all positives in random order; negatives are drawn anew."""
+        if not self._pairs.numel():
+            return
         pairs = self._pairs[:, torch.randperm(self._pairs.shape[1], generator=generator)]
         if self.config.loss == "softmax":
             for batch in pairs.split(self.config.batch, dim=1):
