@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.home import Home
-from configs.registry import SettingError
+from configs.registry import SettingError, import_parts
 from experiments.evaluation import Interval
 from experiments.graph_gain import FILE, GraphGainConfig, VariantResult, graph_gain, varied_types, verdict
 from experiments.graph_variants import VARIANTS, Side, changed_share, rewired, shuffled, side_of, varied
@@ -179,7 +179,7 @@ class ByGenre(Recommender):
 
 @pytest.fixture
 def by_genre(monkeypatch):
-    recommenders["popularity"]  # parts are in
+    import_parts("models")
     monkeypatch.setitem(recommenders._parts, "by_genre", (ByGenre, ByGenreConfig))
 
 
