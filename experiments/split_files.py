@@ -26,6 +26,10 @@ class SplitFileError(ValueError):
         super().__init__(f"{place}: {must}, got {came}: {do}")
 
 
+class MissingSplitError(SplitFileError):
+    """No files of a split where one was looked for."""
+
+
 @dataclass(frozen=True)
 class Interactions:
     """One file: who met what, each id as it is written there."""
@@ -70,7 +74,7 @@ def read_split(folder: Path) -> SplitFiles:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise SplitFileError(folder, None, "a published split lies in a folder", "none", "check the path")
+        raise MissingSplitError(folder, None, "a published split lies in a folder", "none", "check the path")
     there = sorted(path.name for path in folder.iterdir() if path.is_file())
     if {"train.txt", "test.txt"} <= set(there):
         return _files("lines", folder, there, "{}.txt", read_lines)
@@ -88,7 +92,7 @@ def read_split(folder: Path) -> SplitFiles:
         name, reader = whole[0]
         form = "recbole" if reader is read_inter else "sequence"
         return SplitFiles(form, (name,), reader(folder / name), None, None)
-    raise SplitFileError(
+    raise MissingSplitError(
         folder,
         None,
         "a published split is train.txt and test.txt, NAME.train.inter and NAME.test.inter, NAME.inter, "
@@ -181,7 +185,7 @@ def _files(form: str, folder: Path, there: Sequence[str], pattern: str, reader: 
     ):
         found[part] = next((pattern.format(name) for name in names if pattern.format(name) in there), None)
     if found["test"] is None:
-        raise SplitFileError(
+        raise MissingSplitError(
             folder, None, f"a split has {pattern.format('test')}", f"only {found['train']}", "get it too"
         )
     read = {part: name and reader(folder / name) for part, name in found.items()}
