@@ -24,6 +24,7 @@ from models.item_item import (
 )
 
 _OVERSAMPLES, _ITERATIONS = 16, 4  # of the randomised decomposition
+_EXACT = 2_000  # users or contents up to which the whole decomposition takes a second
 _ROUNDING = 1e-6  # share of the largest squared length below which a direction is rounding
 
 
@@ -147,8 +148,12 @@ def low_axes(likes: sp.csr_array, back: sp.csr_array, count: int, seed: int) -> 
     more than asked for. Departure: bases are made orthonormal through their (k, k) products, and the last
     step is an eigenproblem of that size, so that nothing long is decomposed.
 
+    Up to 2,000 users or contents the whole of RRᵀ or RᵀR is decomposed instead.
+
     Cost: O(nnz(R) k + (u + t) k²) time.
     """
+    if min(likes.shape) <= _EXACT:
+        return _exact_axes(likes.astype(np.float64), count)
     width = min(count + _OVERSAMPLES, likes.shape[1])
     basis = np.random.default_rng(seed).standard_normal((likes.shape[1], width), np.float32)  # (t, l)
     for _ in range(_ITERATIONS):
@@ -159,6 +164,14 @@ def low_axes(likes: sp.csr_array, back: sp.csr_array, count: int, seed: int) -> 
     _, rotation = np.linalg.eigh((seen.T @ seen).astype(np.float64))  # ascending
     best = rotation[:, ::-1][:, : min(count, *likes.shape)]
     return np.ascontiguousarray(basis @ best.astype(np.float32))
+
+
+def _exact_axes(likes: sp.csr_array, count: int) -> np.ndarray:
+    by_users = likes.shape[0] < likes.shape[1]
+    size, axes = np.linalg.eigh((likes @ likes.T if by_users else likes.T @ likes).toarray())  # ascending
+    kept = np.flatnonzero(size > _ROUNDING**2 * size.max(initial=0))[::-1][:count]
+    axes = axes[:, kept]
+    return np.ascontiguousarray(likes.T @ axes / np.sqrt(size[kept]) if by_users else axes, np.float32)
 
 
 def _orthonormal(basis: np.ndarray) -> np.ndarray:
