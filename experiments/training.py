@@ -192,6 +192,10 @@ class _Run:
     ) -> None:
         self.model, self.validation, self.config, self.team = model, validation, config, team
         self.generator = torch.Generator().manual_seed(training.seed)
+        if team.size > 1:
+            with torch.no_grad():
+                for parameter in model.module.parameters():
+                    parameter.copy_(team.from_first(parameter))
         self.optimisers = optimisers_of(model.module, config.learning_rate, config.weight_decay)
         self.curve: list[Epoch] = []
         self.best: dict[str, Tensor] = {}

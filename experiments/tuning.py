@@ -174,7 +174,16 @@ def fitted(
     config = fill(FitConfig, train, "train")
     if epochs is not None:
         config = replace(config, epochs=epochs, seconds=None)
-    found = fit(recommender, training, validation, config, progress, folder, watch)
+    if config.workers > 1:
+        from experiments.distributed import (
+            fit_distributed,
+        )  # Ray: seconds of import that most runs do without
+
+        if watch is not None:
+            raise SettingError("a training in several workers cannot be watched: set train.workers to 1 here")
+        recommender, found = fit_distributed(model, training, validation, config, progress, folder)
+    else:
+        found = fit(recommender, training, validation, config, progress, folder, watch)
     return recommender, found.curve, found.best_epoch
 
 
