@@ -149,75 +149,100 @@ def two_stages(found: Members) -> tuple[sp.csr_array, sp.csr_array]:
     """Node to fact (f, n), and fact to node (n, f): each type of fact normalised by itself.
 
     A fact hears the mean of its members that send, each divided by √(its facts of that type), and a node the
-    sum of its facts, divided the same way: D_v^-½ H D_e^-1 Hᵀ D_v^-½ within a type.
+    sum of its facts, divided the same way: D_v^-½ H D_e^-1 Hᵀ D_v^-½ within a type. Who sends hears, and
+    counts, only facts in which somebody else sends too.
     """
-    incidence, count = found.incidence, len(found.types)
-    of_type = sp.csr_array(
-        (np.ones(len(found.type), np.float32), (found.type, np.arange(len(found.type)))),
-        shape=(count, len(found.type)),
-    )
-    degree = (of_type @ incidence).toarray()  # (t, n): how many facts of a type each node is in
-    entries = incidence.tocoo()
-    root = 1 / np.sqrt(degree[found.type[entries.row], entries.col])
-    sends = found.sends[entries.col]
-    heard = np.bincount(entries.row, sends, minlength=incidence.shape[0])
+    entries, count = found.incidence.tocoo(), found.incidence.shape[0]
+    sends, type = found.sends[entries.col], found.type[entries.row]
+    senders = np.bincount(entries.row, sends, minlength=count)  # (f,)
+    hears = ~sends | (senders[entries.row] > 1)
+    nodes = found.incidence.shape[1]
+    degree = np.bincount((type * nodes + entries.col)[hears], minlength=len(found.types) * nodes)
+    root = 1 / np.sqrt(np.maximum(degree[type * nodes + entries.col], 1))
     into = sp.csr_array(
-        ((root * sends / heard[entries.row])[sends], (entries.row[sends], entries.col[sends])),
-        shape=incidence.shape,
+        ((root / senders[entries.row])[sends], (entries.row[sends], entries.col[sends])),
+        shape=found.incidence.shape,
     )
-    back = sp.csr_array((root, (entries.col, entries.row)), shape=incidence.shape[::-1])
+    back = sp.csr_array((root[hears], (entries.col[hears], entries.row[hears])), shape=(nodes, count))
     return into.astype(np.float32), back.astype(np.float32)
 
 
+class Stages(nn.Module):
+    """Node to fact to node between some senders and some receivers, by way of the facts that have both."""
+
+    def __init__(self, found: Members, senders: np.ndarray, receivers: np.ndarray) -> None:
+        super().__init__()
+        into, back = two_stages(found)
+        back = sp.csr_array(back[receivers])
+        between = np.flatnonzero(np.bincount(back.indices, minlength=back.shape[1]))
+        self.into = SparseMatrix(sp.csr_array(into[between][:, senders]))
+        self.back = SparseMatrix(sp.csr_array(back[:, between]))
+        self.register_buffer("fact_type", torch.from_numpy(found.type[between]), persistent=False)
+
+    def forward(self, hidden: Tensor, weight: Tensor, dropout: float = 0.0) -> Tensor:
+        """(s, d) of senders, (t,) weight of each type -> (r, d) of receivers; ``dropout`` drops facts."""
+        weight = nn.functional.dropout(weight[self.fact_type][:, None], dropout)  # (f, 1)
+        return self.back(weight * self.into(hidden))
+
+
 class Convolution(Spread):
-    """Learned node vectors, spread by way of facts; the answer is the mean over all layers."""
+    """Learned node vectors, spread by way of facts; the answer is the mean over all layers.
+
+    Only nodes that send have a vector of their own.
+    """
 
     def __init__(self, config: HypergraphConfig, found: Members, features: np.ndarray | None) -> None:
         super().__init__()
         self.users, self.contents, self.layers = found.users, found.contents, config.layers
-        into, back = two_stages(found)
-        receivers = np.flatnonzero(~found.sends)
-        self.node_vector = nn.Parameter(torch.randn(len(found.sends), config.width) * config.embedding_sd)
+        self.nodes, self.dropout = len(found.sends), config.dropout
+        core, outer = np.flatnonzero(found.sends), np.flatnonzero(~found.sends)
+        self.node_vector = nn.Parameter(torch.randn(len(core), config.width) * config.embedding_sd)
         start = torch.ones(len(found.types))
         start[len(LIKES) :] = 1 / max(len(found.types) - len(LIKES), 1)  # all facts weigh as much as likes
         self.log_weight = nn.Parameter(start.log())
-        self.dropout = config.dropout
-        self.into = SparseMatrix(into)
-        self.heard_by_senders = SparseMatrix(
-            sp.csr_array(sp.diags_array(found.sends.astype(np.float32)) @ back)
-        )
-        self.heard_by_all = SparseMatrix(back) if len(receivers) else self.heard_by_senders
-        self.register_buffer("fact_type", torch.from_numpy(found.type), persistent=False)
-        self.register_buffer("sends", torch.from_numpy(found.sends), persistent=False)
+        self.within = Stages(found, core, core)
+        self.outwards = Stages(found, core, outer) if len(outer) else None
+        self.register_buffer("core", torch.from_numpy(core), persistent=False)
+        self.register_buffer("outer", torch.from_numpy(outer), persistent=False)
         self.described = None
         if features is not None:
             self.described = nn.Linear(features.shape[1], config.width, bias=False)
             self.register_buffer("features", torch.from_numpy(features), persistent=False)
 
     def forward(self) -> Tensor:
-        return self._spread(self.heard_by_senders)
+        summed, _ = self._within()
+        return self._placed(self.core, summed) / (self.layers + 1)
 
     def everywhere(self) -> Tensor:
-        return self._spread(self.heard_by_all)
+        summed, said = self._within()
+        vectors = self._placed(self.core, summed)
+        if self.outwards is not None:
+            heard = self.outwards(said, self.log_weight.exp())  # linear: all layers at once
+            vectors = vectors + self._placed(self.outer, heard + self._described()[self.outer])
+        return vectors / (self.layers + 1)
 
-    def start(self) -> Tensor:
-        """(n, d) vectors before anything is heard; those of contents outside the core are not learned."""
-        vectors = self.node_vector * self.sends[:, None]
-        if self.described is None:
-            return vectors
-        first, last = self.users, self.users + self.contents
-        described = vectors[first:last] + self.described(self.features)
-        return torch.cat([vectors[:first], described, vectors[last:]])
-
-    def _spread(self, back: SparseMatrix) -> Tensor:
-        hidden = summed = self.start()
-        weight = self.log_weight.exp()[self.fact_type][:, None]  # (f, 1)
-        if self.training and self.dropout:
-            weight = nn.functional.dropout(weight, self.dropout)
+    def _within(self) -> tuple[Tensor, Tensor]:
+        """(core, d) sum over all layers, and the sum of what was said from layer to layer."""
+        hidden = self.node_vector + self._described()[self.core]
+        summed, said = hidden, torch.zeros_like(hidden)
         for _ in range(self.layers):
-            hidden = back(weight * self.into(hidden))
+            said = said + hidden
+            hidden = self.within(hidden, self.log_weight.exp(), self.dropout if self.training else 0.0)
             summed = summed + hidden
-        return summed / (self.layers + 1)
+        return summed, said
+
+    def _described(self) -> Tensor:
+        """(n, d) what a content is like; zeros without features, and for all that is no content."""
+        width = self.node_vector.shape[1]
+        if self.described is None:
+            return self.node_vector.new_zeros(1, 1).expand(self.nodes, width)
+        before = self.node_vector.new_zeros(self.users, width)
+        after = self.node_vector.new_zeros(self.nodes - self.users - self.contents, width)
+        return torch.cat([before, self.described(self.features), after])
+
+    def _placed(self, rows: Tensor, vectors: Tensor) -> Tensor:
+        """(r, d) vectors at their rows among (n, d) zeros."""
+        return vectors.new_zeros(self.nodes, vectors.shape[1]).index_copy(0, rows, vectors)
 
 
 @recommenders.register("hypergraph", HypergraphConfig)

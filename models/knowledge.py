@@ -114,7 +114,9 @@ class RelationalAttention(Spread):
         self.users, self.contents, self.layers = graph.users, graph.contents, config.layers
         self.dropout = config.dropout
         nodes, relations, width = graph.edges.nodes, graph.edges.relations, config.width
-        self.node_vector = nn.Parameter(torch.randn(nodes, width) * config.embedding_sd)
+        core = graph.is_core.nonzero().flatten()
+        self.nodes = nodes
+        self.node_vector = nn.Parameter(torch.randn(len(core), width) * config.embedding_sd)
         self.relation_message = nn.Parameter(1 + torch.randn(relations, width) * config.embedding_sd)
         self.relation_vector = nn.Parameter(
             torch.randn(relations, config.relation_width) * config.embedding_sd
@@ -123,7 +125,7 @@ class RelationalAttention(Spread):
         nn.init.normal_(self.relation_matrix, std=width**-0.5)
         self.to_core = Hearing(_into(graph.edges, graph.is_core))
         self.to_all = self.to_core if graph.is_core.all() else Hearing(graph.edges)
-        self.register_buffer("is_core", graph.is_core, persistent=False)
+        self.register_buffer("core", core, persistent=False)
 
     def forward(self) -> Tensor:
         return self._spread(self.to_core)
@@ -141,8 +143,9 @@ class RelationalAttention(Spread):
         return hearing.normalised(score)
 
     def _start(self) -> Tensor:
-        """(n, d) vectors before anything is heard; contents outside the core have none."""
-        return self.node_vector * self.is_core[:, None]
+        """(n, d) vectors before anything is heard; who only receives has none."""
+        vectors = self.node_vector.new_zeros(self.nodes, self.node_vector.shape[1])
+        return vectors.index_copy(0, self.core, self.node_vector)
 
     def _related(self, vectors: Tensor, node: Tensor, relation: Tensor) -> Tensor:
         """W_r e for each pair, sorted by relation: (p, c)."""
