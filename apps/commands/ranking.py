@@ -1,0 +1,116 @@
+"""What stands between scores and a person: steps of ranking, cold starts, reasons; each measured on a run."""
+
+from typing import Annotated, Any
+
+import typer
+
+from apps import console
+from apps.commands.shared import AsJson, Data, app
+from configs.home import Home
+
+Run = Annotated[str, typer.Argument(help="A run id, or the name of an experiment: then its latest run.")]
+
+
+@app.command()
+def steps(
+    run: Run,
+    candidates: Annotated[int, typer.Option(min=10, help="Best contents of each user to order.")] = 100,
+    minutes: Annotated[float, typer.Option(help="What everybody has tonight.")] = 100.0,
+    region: Annotated[str, typer.Option(help="Where everybody watches, as US.")] = "",
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """What each step of ranking costs and brings: alone, all, none. Example: mg steps ease"""
+    from experiments.ranking_steps import StepsMeasure, measure_steps
+
+    saved = _opened(run, data)
+    with console.progress_bar(f"steps {saved.run.name}") as feed:
+        found = measure_steps(saved, StepsMeasure(candidates, minutes=minutes, region=region), feed)
+    console.show_json(found.summary()) if as_json else _show_steps(found)
+
+
+@app.command()
+def faithfulness(
+    run: Run,
+    users: Annotated[int, typer.Option(min=1, help="Test users, drawn by the seed.")] = 200,
+    named: Annotated[int, typer.Option(min=1, help="Titles that are named at most.")] = 3,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Whether reasons are those the model had: without them the score falls. Example: mg faithfulness ease"""
+    from experiments.faithfulness import FaithfulnessConfig
+    from experiments.faithfulness import faithfulness as measure
+
+    saved = _opened(run, data)
+    with console.progress_bar(f"faithfulness {saved.run.name}") as feed:
+        found = measure(saved, FaithfulnessConfig(users=users, named=named, seed=seed), feed)
+    console.show_json(found.summary()) if as_json else _show_faithfulness(found)
+
+
+def _opened(run: str, data: str | None) -> Any:
+    """A run by id, or the latest of an experiment, with its model and split."""
+    from experiments.result import load_runs, runs
+    from experiments.saved import reopen
+    from kg.arrays import GraphArrays
+    from kg.datasets import graph_name
+
+    home, name = Home.here(), graph_name(data)
+    named = sorted((one for one in runs(home.runs(name)) if one.name == run), key=lambda one: one.started)
+    found = named[-1] if named else load_runs(home.runs(name), [run])[0]
+    graph = GraphArrays.open(home.arrays(name) / found.graph_hash)
+    return reopen(found, graph, home)
+
+
+def _show_steps(found: Any) -> None:
+    metrics = ("ndcg@10", "recall@10", "diversity@10", "miscalibration@10")
+    columns = ("steps", *metrics, "coverage@10", "changed", "d ndcg@10", "95% interval", "p (Holm)")
+    rows = []
+    for one in found.variants:
+        values = [_with_interval(one.summary[metric]) for metric in metrics]
+        against = ("", "", "")
+        if one.p is not None:
+            ndcg = one.against_none["ndcg@10"]
+            against = (f"{ndcg.difference:+.4f}", f"{ndcg.low:+.4f} to {ndcg.high:+.4f}", f"{one.p:.4f}")
+        rows.append((one.name, *values, f"{one.coverage:.3f}", f"{one.changed:.0%}", *against))
+    console.show_table(f"steps of ranking after {found.model} on {found.graph}", columns, rows)
+    console.out.print(
+        f"{found.users} test users, {found.split_name} {found.split_hash[:8]}; "
+        "smaller miscalibration is better; changed: share of the first ten that were not there without; p to none."
+    )
+    for step, why in found.unknown.items():
+        console.out.print(f"{step}: {found.graph} tells {why}, so nothing moves.", markup=False)
+    if found.simulated:
+        console.out.print(f"Made up in this graph: {', '.join(found.simulated)}.", markup=False)
+
+
+def _show_faithfulness(found: Any) -> None:
+    columns = ("taken away", "score falls by (sd)", "falls by places", "share that falls")
+    rows = [
+        (
+            "what was named",
+            _with_interval(found.named),
+            _with_interval(found.named_rank, 1),
+            f"{found.named_fall:.0%}",
+        ),
+        (
+            "as many others",
+            _with_interval(found.random),
+            _with_interval(found.random_rank, 1),
+            f"{found.random_fall:.0%}",
+        ),
+    ]
+    console.show_table(f"reasons of {found.model} on {found.graph}", columns, rows)
+    one, ranks = found.difference, found.rank_difference
+    console.out.print(
+        f"named minus others: {one.difference:+.4f} sd ({one.low:+.4f} to {one.high:+.4f}), p {one.p:.4f}; "
+        f"{ranks.difference:+.1f} places, p {ranks.p:.4f}; "
+        f"named weighs at least as much for {_with_interval(found.at_least, 3)} of {found.users} users."
+    )
+    console.out.print(
+        f"{found.says}; {found.left_out} users left out, without a reason or with a history too short."
+    )
+
+
+def _with_interval(one: Any, digits: int = 4) -> str:
+    return f"{one.value:.{digits}f} ({one.low:.{digits}f} to {one.high:.{digits}f})"
