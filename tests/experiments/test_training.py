@@ -1,5 +1,7 @@
 """The training loop: gradients cleared, early stop, best parameters kept, exact resume."""
 
+import re
+import resource
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +16,7 @@ from experiments.checkpoint import FILE, CheckpointError
 from experiments.evaluation import value_of
 from experiments.splits import SplitConfig, split
 from experiments.steps import clip_gradients, optimisers_of, step
-from experiments.training import FitConfig, TrainingError, fit
+from experiments.training import FitConfig, TrainingError, finished, fit
 from models.interface import Trainable
 
 
@@ -155,6 +157,92 @@ def test_a_loss_that_is_no_number_is_told(cut):
 
     with pytest.raises(TrainingError, match="got nan at step 1 of epoch 1: lower learning_rate"):
         fit(Broken(TinyConfig()), cut.fit, None, CONFIG)
+
+
+class Breaking(Tiny):
+    """Its loss becomes NaN from one step on; each of its epochs has the same number of steps."""
+
+    breaks_at = 0
+
+    def fit(self, training):
+        super().fit(training)
+        self.steps_done = 0
+
+    def loss(self, batch):
+        self.steps_done += 1
+        return super().loss(batch) * (torch.nan if self.steps_done >= self.breaks_at > 0 else 1)
+
+
+def test_a_loss_that_breaks_later_leaves_the_best_epoch_and_its_checkpoint(cut, tmp_path):
+    sound, broken = Tiny(TinyConfig()), Breaking(TinyConfig())
+    fit(sound, cut.fit, cut.validation, replace(CONFIG, epochs=2, patience=9), folder=tmp_path / "sound")
+    steps = -(-cut.fit.positives.nnz // 500)
+    broken.breaks_at = 2 * steps + 3
+    with pytest.raises(TrainingError, match="got nan at step 3 of epoch 3: .* the model is that of epoch 2"):
+        fit(broken, cut.fit, cut.validation, CONFIG, folder=tmp_path / "broken")
+    same(sound, broken)
+    kept, wanted = (load_file(tmp_path / name / FILE) for name in ("broken", "sound"))
+    torch.testing.assert_close(kept, wanted, rtol=0, atol=0)
+    assert not broken.module.training
+
+
+def test_a_gradient_that_is_no_number_moves_no_parameter(cut):
+    model = Tiny(TinyConfig())
+    model.fit(cut.fit)
+    before = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
+    weight = model.module["user"].weight
+    found = step(
+        lambda: weight.square().sum().sub(weight.square().sum()).sqrt(),
+        model.module,
+        optimisers_of(model.module, 0.1, 0.0),
+        clip=1.0,
+    )
+    assert np.isnan(found)  # the loss itself is 0
+    torch.testing.assert_close(model.module.state_dict(), before, rtol=0, atol=0)
+
+
+def test_a_full_disk_is_told_and_leaves_the_checkpoint_before(cut, tmp_path):
+    fit(Tiny(TinyConfig()), cut.fit, None, replace(CONFIG, epochs=1), folder=tmp_path)
+    before, allowed = (tmp_path / FILE).read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (4096, allowed[1])
+    )  # no file may grow beyond, as on a full disk
+    try:
+        with pytest.raises(CheckpointError, match="make room and go on; the one before is whole"):
+            fit(Tiny(TinyConfig()), cut.fit, None, replace(CONFIG, epochs=2), folder=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, allowed)
+    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert (tmp_path / FILE).read_bytes() == before
+    went_on = fit(Tiny(TinyConfig()), cut.fit, None, replace(CONFIG, epochs=2), folder=tmp_path)
+    assert len(went_on.curve) == 2
+
+
+def test_progress_says_how_long_the_rest_may_take(cut):
+    told = []
+    fit(Tiny(TinyConfig()), cut.fit, cut.validation, replace(CONFIG, epochs=3, seconds=500.0), told.append)
+    assert all(re.search(r"ndcg@10 0\.\d{4}, at most \d+ s left$", line) for line in told[:2])
+    assert "left" not in told[2]
+
+
+def test_bfloat16_learns_and_leaves_parameters_in_float32(cut):
+    model, seen = Tiny(TinyConfig()), set()
+    original = model.loss
+    model.loss = lambda batch: (original(batch), seen.add(torch.is_autocast_enabled("cpu")))[0]
+    found = fit(model, cut.fit, cut.validation, replace(CONFIG, epochs=15, precision="bfloat16"))
+    assert found.best_value > 0.12 and seen == {True}
+    assert {weight.dtype for weight in model.module.parameters()} == {torch.float32}
+    with pytest.raises(SettingError, match="precision of auto, float32 or bfloat16"):
+        FitConfig(precision="half")
+
+
+def test_what_is_finished_can_be_had_again_and_what_is_not_is_refused(cut, tmp_path):
+    model, again = Tiny(TinyConfig()), Tiny(TinyConfig())
+    fit(model, cut.fit, cut.validation, replace(CONFIG, epochs=2), folder=tmp_path)
+    assert finished(again, cut.fit, cut.validation, replace(CONFIG, epochs=2), tmp_path).stopped == "epochs"
+    same(model, again)
+    with pytest.raises(TrainingError, match="must be over, got 2 of 6 epochs"):
+        finished(Tiny(TinyConfig()), cut.fit, cut.validation, CONFIG, tmp_path)
 
 
 @pytest.mark.parametrize("sparse", [False, True])
