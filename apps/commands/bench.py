@@ -123,3 +123,66 @@ def bench_models(
     ]
     columns = ("model", "likes", "fit s", "implicit s", "ratio", "bar", "peak GiB", "")
     console.show_table("models in closed form", columns, cells)
+
+
+@bench_app.command("evaluation")
+def bench_evaluation(
+    users: Annotated[int, typer.Option(help="How many are ranked for.", min=1)] = 30_000,
+    contents: Annotated[int, typer.Option(help="How many are ranked.", min=100)] = 41_000,
+    repetitions: Annotated[int, typer.Option(help="Of either side, in turn.", min=1, max=20)] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Full ranking and six metrics beside plain NumPy. Example: mg bench evaluation --repetitions 1"""
+    from apps.bench.evaluation import measure
+
+    with console.progress_bar("evaluation") as feed:
+        rows = measure(users, contents, repetitions, feed)
+    if as_json:
+        console.show_json([{**console.plain(row), "median_s": row.median_s} for row in rows])
+        return
+    cells = [
+        (
+            row.what,
+            f"{row.median_s:.2f}",
+            f"{min(row.seconds):.2f}",
+            f"{row.cpu_s:.2f}",
+            "" if row.peak_bytes is None else f"{row.peak_bytes / 2**30:.2f}",
+            ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in row.stages.items()),
+        )
+        for row in rows
+    ]
+    columns = ("side", "median s", "least s", "processor s", "peak GiB", "seconds of the last")
+    console.show_table(f"ranking and six metrics, {users:,} users × {contents:,} contents", columns, cells)
+    equal = "equal" if rows[0].is_equal else "NOT equal"
+    console.out.print(
+        f"lists and metrics are {equal}; ratio {rows[0].median_s / rows[1].median_s:.2f}; bar 8 s and 2 GiB"
+    )
+
+
+@bench_app.command("metrics")
+def bench_metrics(
+    cases: Annotated[int, typer.Option(help="Random users.", min=1, max=1_000_000)] = 10_000,
+    seed: Annotated[int, typer.Option(help="Of the cases.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Our metrics beside three libraries, on random cases. Example: mg bench metrics --cases 1000"""
+    from apps.bench.metrics import measure_all
+
+    rows = measure_all(cases, seed)
+    if as_json:
+        console.show_json([{**console.plain(row), "is_within": row.is_within} for row in rows])
+    else:
+        cells = [
+            (
+                row.metric,
+                row.library,
+                "" if row.difference is None else f"{row.difference:.1e}",
+                f"{row.bar:.0e}",
+                row.note or ("within" if row.is_within else "NOT within"),
+            )
+            for row in rows
+        ]
+        title = f"largest absolute difference, {cases:,} cases, {rows[0].users:,} with something held out"
+        console.show_table(title, ("metric", "library", "difference", "bar", ""), cells)
+    if not all(row.is_within for row in rows):
+        raise typer.Exit(1)

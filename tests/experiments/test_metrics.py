@@ -1,4 +1,4 @@
-"""Metrics by hand, against a plain loop, and against two libraries."""
+"""Metrics by hand and against a plain loop; `tests/apps/test_bench_evaluation.py` holds them to libraries."""
 
 import math
 from dataclasses import replace
@@ -10,16 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.metrics import Ranked, list_metrics, measure, metrics, parse
-
-OURS = {
-    "ndcg@10": ("ndcg@10", "nDCG@10"),
-    "recall@10": ("recall@10", "R@10"),
-    "precision@10": ("precision@10", "P@10"),
-    "hit_rate@10": ("hit_rate@10", "Success@10"),
-    "mrr@10": ("mrr@10", "RR@10"),
-    "map@10": ("map@10", "AP@10"),
-}
+from experiments.metrics import Ranked, list_metrics, metrics, parse
 
 
 def test_ndcg_by_hand():
@@ -65,48 +56,6 @@ def test_equal_a_plain_loop(hits, more, data):
     for name in (name for name in metrics if not metrics[name].needs):
         ours = metrics[name](Ranked(torch.tensor([hits]), torch.tensor([positives])), k).item()
         assert ours == pytest.approx(by_loop(name, hits, positives, k), abs=1e-12)
-
-
-def rankings(users=60, contents=80, n=20, seed=0):
-    """Distinct ranks, held-out sets of 1 to 14, and what our metrics read."""
-    rng = np.random.default_rng(seed)
-    rows = np.stack([rng.permutation(contents)[:n] for _ in range(users)])
-    held = [set(rng.choice(contents, rng.integers(1, 15), replace=False).tolist()) for _ in range(users)]
-    hits = np.array([[row in own for row in line] for line, own in zip(rows.tolist(), held, strict=True)])
-    return rows, held, torch.from_numpy(hits), torch.tensor([len(own) for own in held])
-
-
-def test_equal_ranx(monkeypatch):
-    numba = pytest.importorskip("numba")
-    monkeypatch.setattr(numba.config, "DISABLE_JIT", True)  # compiling takes a minute, these rankings do not
-    ranx = pytest.importorskip("ranx")
-    rows, held, hits, positives = rankings()
-    qrels = ranx.Qrels({f"u{user:02d}": {f"c{c}": 1 for c in own} for user, own in enumerate(held)})
-    runs = ranx.Run(
-        {f"u{u:02d}": {f"c{c}": float(len(row) - r) for r, c in enumerate(row)} for u, row in enumerate(rows)}
-    )
-    theirs = ranx.evaluate(qrels, runs, [name for name, _ in OURS.values()], return_mean=False)
-    for name, values in measure(tuple(OURS), Ranked(hits, positives)).items():
-        np.testing.assert_allclose(values.numpy(), theirs[OURS[name][0]], rtol=0, atol=1e-9, err_msg=name)
-
-
-def test_equal_ir_measures():
-    measures = pytest.importorskip("ir_measures")
-    rows, held, hits, positives = rankings(seed=1)
-    qrels = [measures.Qrel(f"u{u:02d}", f"c{c}", 1) for u, own in enumerate(held) for c in own]
-    run = [
-        measures.ScoredDoc(f"u{u:02d}", f"c{c}", float(len(row) - r))
-        for u, row in enumerate(rows)
-        for r, c in enumerate(row)
-    ]
-    asked = {measures.parse_measure(theirs): ours for ours, (_, theirs) in OURS.items()}
-    values = measure(tuple(OURS), Ranked(hits, positives))
-    seen = 0
-    for found in measures.iter_calc(list(asked), qrels, run):
-        ours = values[asked[found.measure]][int(found.query_id[1:])].item()
-        assert ours == pytest.approx(found.value, abs=1e-9), (found.measure, found.query_id)
-        seen += 1
-    assert seen == 60 * len(OURS)
 
 
 def test_list_metrics_by_hand():
