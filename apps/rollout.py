@@ -4,11 +4,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from configs.home import Home
-from experiments.rollout import Counts, Decision, RolloutConfig, decide, step
+from experiments.rollout import FINAL, Counts, Decision, RolloutConfig, decide, step
 from experiments.tally import tally
+from kg.exposures import ExposureError, ExposureLog
 from models.aliases import AliasMove
 from models.candidate import Candidate
 from models.store import ModelStore
@@ -37,7 +39,13 @@ def next_step(
     if held is None or held.candidate is None:
         raise ModelError(f"nobody is tried out for {alias} of {graph}: start with `mg promote RUN --shadow`")
     counts = tally(home, graph, held.candidate, config, time.time() if now_ts is None else now_ts)
-    return held.candidate, step(models, graph, alias, counts, config, held)
+    decision = step(models, graph, alias, counts, config, held)
+    if decision.action in FINAL:
+        answers = ExposureLog(home.exposures(graph))
+        with suppress(ExposureError):  # the step is taken; older trials are forgotten another time
+            answers.forget(but=held.candidate.salt)  # their numbers stand in the audit log
+        answers.close()
+    return held.candidate, decision
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from models.store import ModelVersion
+from serve.arms import Trial
 from serve.endpoints import Endpoint, Reply, endpoints
 
 
@@ -30,6 +31,19 @@ class MoveReply(BaseModel):
     previous: str | None
     reason: str
     at_ts: float
+    step: str = Field(description="promote, shadow, canary, champion, end, rollback or undone")
+    candidate: str | None = Field(description="version tried out from then on")
+    share: float | None = Field(description="of people, where one is tried out")
+
+
+class TrialReply(BaseModel):
+    """Who is tried out beside the version that answers."""
+
+    version: str
+    stage: str
+    share: float
+    is_loaded: bool
+    why_not: str | None = Field(description="why it is not loaded; the champion answers for it")
 
 
 class ModelsReply(Reply):
@@ -39,6 +53,7 @@ class ModelsReply(Reply):
     serving: str | None
     aliases: dict[str, str]
     versions: list[VersionReply]
+    trial: TrialReply | None
     history: list[MoveReply] = Field(description="moves of the aliases, oldest first")
 
 
@@ -64,6 +79,7 @@ class Models(Endpoint):
             versions=[
                 _version(version, held, serving) for version in store.versions() if version.graph == graph
             ],
+            trial=_trial(self.gateway.trial),
             history=[
                 MoveReply(
                     alias=move.alias,
@@ -71,10 +87,26 @@ class Models(Endpoint):
                     previous=move.previous,
                     reason=move.reason,
                     at_ts=move.at_ts,
+                    step=move.step,
+                    candidate=move.candidate,
+                    share=move.share,
                 )
                 for move in history
             ],
         )
+
+
+def _trial(trial: Trial | None) -> TrialReply | None:
+    if trial is None:
+        return None
+    tried = trial.candidate
+    return TrialReply(
+        version=tried.version,
+        stage=tried.stage,
+        share=tried.share,
+        is_loaded=trial.snapshot is not None,
+        why_not=trial.why_not,
+    )
 
 
 def _version(version: ModelVersion, held: Mapping[str, str], serving: str | None) -> VersionReply:
