@@ -135,7 +135,7 @@ def _rare(flags: sp.csr_matrix, known: np.ndarray) -> sp.csr_matrix:
 
 def _words(graph: GraphArrays, columns: tuple[str, ...], known: np.ndarray) -> sp.csr_matrix:
     texts = [" . ".join(parts) for parts in zip(*(graph.texts("Content", c) for c in columns), strict=True)]
-    reader = TfidfVectorizer(sublinear_tf=True, strip_accents="unicode", stop_words="english", min_df=LEAST)
+    reader = TfidfVectorizer(sublinear_tf=True, stop_words="english", min_df=LEAST, dtype=np.float32)
     try:
         reader.fit([texts[row] for row in np.flatnonzero(known)])
     except ValueError:  # no word is in two known contents

@@ -20,9 +20,9 @@ class RP3betaConfig:
 
     alpha: float = 1.0
     """Power of every step's chance, above 0; 1 is the walk itself."""
-    beta: float = 0.6
+    beta: float = 0.3
     """How far a content's number of likes is taken out of its score, 0 or more; 0 leaves it in."""
-    neighbours: int = 100
+    neighbours: int = 200
     """Contents kept for each, those that the walk reaches with the best score, at least 1."""
 
     def __post_init__(self) -> None:
