@@ -6,6 +6,7 @@ disagree on what was finished. So trials here are plain functions that Ray's act
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 import time
 import warnings
@@ -26,7 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.exceptions import RayError
 
 from configs.home import Home
-from configs.registry import fill
+from configs.registry import fill, import_parts
 from experiments.chosen import cut_for, measured
 from experiments.result import RunResult, plain
 from experiments.spaces import Choice, Range, SearchConfig
@@ -339,6 +340,7 @@ class _Worker:
     """One trial at a time in a process of its own; between two epochs it waits for a word from the search."""
 
     def __init__(self, part: Part) -> None:
+        import_parts("models")
         self.part = part
         self.pool = ThreadPoolExecutor(1)
         self.news: SimpleQueue[Epoch | Outcome | BaseException] = SimpleQueue()
@@ -401,7 +403,8 @@ def _start(address: str | None, settings: Mapping[str, Any]) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     for attempt in range(STARTS):
         try:
-            ray.init(address=address or "local", **settings)
+            with _minimal_ray():
+                ray.init(address=address or "local", **settings)
             return
         except Exception as error:
             ray.shutdown()
@@ -410,6 +413,23 @@ def _start(address: str | None, settings: Mapping[str, Any]) -> None:
                     f"Ray must start, {STARTS} attempts ended with {error}: it gives its helpers 15 s, too "
                     "little on a machine under load; run it again later, or write workers: 0 to do without"
                 ) from error
+
+
+@contextmanager
+def _minimal_ray() -> Iterator[None]:
+    """Starts Ray as its minimal installation does: without its agent's server for jobs, which nobody asks.
+
+    That server listens beyond loopback, and its start is what a machine under load gets late for.
+    """
+    name = "ray.dashboard.optional_deps"
+    before = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.modules.pop(name)
+        if before is not None:
+            sys.modules[name] = before
 
 
 @contextmanager

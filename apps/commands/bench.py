@@ -186,3 +186,51 @@ def bench_metrics(
         console.show_table(title, ("metric", "library", "difference", "bar", ""), cells)
     if not all(row.is_within for row in rows):
         raise typer.Exit(1)
+
+
+@bench_app.command("search")
+def bench_search(
+    data: Data = None,
+    kills: Annotated[int, typer.Option(help="SIGKILLs at random moments.", min=0, max=50)] = 10,
+    workers: Annotated[int, typer.Option(help="Of Ray; 0 searches without.", min=0, max=16)] = 1,
+    trials: Annotated[int, typer.Option(help="For the cost of one; 0 leaves it out.", min=0)] = 8,
+    as_json: AsJson = False,
+) -> None:
+    """Kills a search at random moments; says what Ray costs a trial. Example: mg bench search --kills 4"""
+    from apps.bench.search import cost, kill
+    from kg.datasets import graph_name
+
+    home, graph = Home.here(), graph_name(data)
+    with console.progress_bar("search") as feed:
+        killed = kill(home, graph, kills, workers, feed) if kills else ()
+        costs = cost(home, graph, trials) if trials else []
+    if as_json:
+        console.show_json({"killed": killed, "cost": costs})
+    else:
+        for one in killed:
+            cells = [
+                (
+                    "ran to its end"
+                    if row.killed_after_s is None
+                    else f"killed after {row.killed_after_s} s",
+                    row.finished_before,
+                    row.finished_after,
+                    row.lost,
+                    row.rerun,
+                    row.resumed,
+                )
+                for row in one.sittings
+            ]
+            columns = ("sitting", "finished before", "after", "lost", "run again", "from a checkpoint")
+            console.show_table(f"{one.sittings[0].search}: {one.trials} trials", columns, cells)
+            same = {"settings": one.same_settings, "values": one.same_values, "best": one.same_best}
+            told = ", ".join(f"{name} {'same' if is_same else 'NOT same'}" for name, is_same in same.items())
+            console.out.print(f"beside the unbroken search: {told}")
+        if costs:
+            cells = [
+                (row.what, row.trials, f"{row.s_per_trial:.2f}", f"{row.overhead_s:.2f}", row.said)
+                for row in costs
+            ]
+            console.show_table("cost of a trial", ("what", "trials", "s a trial", "overhead s", ""), cells)
+    if any(sum(row.lost + row.rerun for row in one.sittings) or not one.same_best for one in killed):
+        raise typer.Exit(1)
