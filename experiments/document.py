@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from matplotlib import rc_context
@@ -89,8 +90,9 @@ class Chart:
     """What a person would say who describes it over a telephone."""
     figure: Figure
 
+    @cached_property
     def svg(self) -> str:
-        """The figure as SVG, the same text for the same figure."""
+        """The figure as SVG, drawn once; equal figures give equal texts."""
         sink = io.StringIO()
         with rc_context(SVG_STYLE):
             self.figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None})

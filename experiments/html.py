@@ -97,7 +97,7 @@ def _section(place: int, section: Section) -> str:
 
 def _chart(chart: Chart) -> str:
     return (
-        f"<figure>\n<h3>{_text(chart.title)}</h3>\n{inline(chart.svg(), chart.alt)}\n"
+        f"<figure>\n<h3>{_text(chart.title)}</h3>\n{inline(chart.svg, chart.alt)}\n"
         f"<figcaption>{_text(chart.caption)}</figcaption>\n</figure>"
     )
 

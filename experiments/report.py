@@ -97,7 +97,7 @@ def write(document: Document, folder: Path, runs: Sequence[RunResult] = ()) -> l
     """
     texts = {"report.md": document.markdown(), "report.html": page(document)}
     texts |= {f"{table.name}.csv": table.csv() for table in document.tables()}
-    texts |= {f"{chart.name}.svg": chart.svg() for chart in document.charts()}
+    texts |= {f"{chart.name}.svg": chart.svg for chart in document.charts()}
     texts |= {
         f"configs/{run.run_id}.yaml": yaml.safe_dump(dict(run.config), sort_keys=False)
         for run in runs
