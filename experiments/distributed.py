@@ -1,6 +1,7 @@
 """Trains one model in several processes of this machine through Ray Train, each in the one training loop."""
 
 import hashlib
+import importlib
 import os
 import tempfile
 import threading
@@ -17,7 +18,7 @@ import torch.distributed as processes
 from ray.train.torch import TorchConfig, TorchTrainer
 from torch import Tensor, nn
 
-from configs.registry import SettingError, import_parts
+from configs.registry import SettingError
 from experiments.splits import Part
 from experiments.steps import Team, TrainingError
 from experiments.training import FitConfig, FitResult, Progress, finished, fit
@@ -94,6 +95,8 @@ class Order:
     """What every worker is told."""
 
     model: Mapping[str, Any]
+    module: str
+    """Where the model is: a worker imports no other."""
     training: Training
     validation: Part | None
     config: FitConfig
@@ -141,7 +144,9 @@ def fit_distributed(
     with tempfile.TemporaryDirectory(prefix="mg-workers-") as scratch:
         kept = Path(scratch) / "checkpoint" if folder is None else folder
         kept.mkdir(parents=True, exist_ok=True)
-        order = Order(dict(model), training, validation, config, str(kept.resolve()))
+        order = Order(
+            dict(model), type(recommender).__module__, training, validation, config, str(kept.resolve())
+        )
         with _ray(config.workers, training.graph, Path(scratch)), _told(Path(scratch) / LOG, progress):
             _train(order, Path(scratch))
         return recommender, finished(recommender, training, validation, config, kept)
@@ -173,8 +178,8 @@ def _reason(error: Any) -> str:
 
 def _work(given: dict[str, Any]) -> None:
     """One worker: the loop of one process, as a member of a team."""
-    import_parts("models")
     order: Order = ray.get(given["order"])
+    importlib.import_module(order.module)
     torch.set_num_threads(order.config.threads or 1)
     settings = dict(order.model)
     model = recommenders.build(settings.pop("name"), settings)

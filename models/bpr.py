@@ -43,7 +43,8 @@ class BPR(Vectors):
     vectors, as long as the mean known user; contents that nobody liked score below all others.
 
     Source: Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009, algorithm 1.
-    ``implicit`` adds a bias a content, and skips a drawn negative that was liked instead of drawing again.
+    ``implicit`` adds a bias a content, draws negatives as often as they are liked (the paper: all alike), and
+    skips one that the user liked instead of drawing again.
 
     Cost: O(iterations · positives · d).
     """
