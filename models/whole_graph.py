@@ -13,26 +13,11 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
+from models.graphsage import FACTS
 from models.interface import Training
 from models.losses import LOSSES
 from models.negatives import SOURCES, Candidates
 from models.vectors import VectorRecommender, device_of
-
-FACTS = (
-    "BELONGS_TO",
-    "ACTED_IN",
-    "DIRECTED",
-    "WROTE",
-    "PRODUCED",
-    "SHOT",
-    "HAS_KEYWORD",
-    "MADE_BY",
-    "MADE_IN",
-    "SPOKEN_IN",
-    "AWARDED",
-    "SEQUEL_OF",
-)
-"""Facts about contents that are read unless settings name others."""
 
 
 @dataclass(frozen=True)
