@@ -1,4 +1,4 @@
-"""Searches for settings: Optuna proposes, Ray's workers try, SQLite remembers; the only door to both.
+"""Searches for settings: Optuna proposes and remembers (:mod:`experiments.ledger`), Ray's workers try.
 
 Optuna's study is the one ledger. Ray Tune keeps a second one, written every few seconds: after a kill the two
 disagree on what was finished. So trials here are plain functions that Ray's actors call."""
@@ -8,34 +8,30 @@ import os
 import shutil
 import sys
 import tempfile
-import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-import optuna
 import ray
 from filelock import FileLock, Timeout
-from optuna.trial import FrozenTrial, TrialState
 from ray.exceptions import RayError
 
 from configs.home import Home
 from configs.registry import fill, import_parts
 from experiments.chosen import cut_for, measured
-from experiments.result import RunResult, plain
-from experiments.spaces import Choice, Range, SearchConfig
-from experiments.splits import Part, Split
-from experiments.studies import STUDY, SearchError, SearchResult, Standing, pareto_front
+from experiments.ledger import Ledger, Proposal, disk_errors_said
+from experiments.result import RunResult
+from experiments.spaces import SearchConfig
+from experiments.splits import Part
+from experiments.studies import SearchError, SearchResult, Standing
 from experiments.tracking import track
 from experiments.training import Epoch
-from experiments.trials import Job, Outcome, carry_out, forget, outcome_of, trial_of
+from experiments.trials import Job, Outcome, carry_out
 from kg.arrays import GraphArrays
 
 Progress = Callable[[Standing], None]
@@ -72,8 +68,8 @@ def search(
     settings = fill(SearchConfig, config, "search")
     cut = cut_for(settings, graph)
     folder = home.searches(graph.name) / f"{settings.name}-{settings.identity(graph.hash, cut.hash)}"
-    with _alone(folder, settings.name), _full_disk_said(folder):
-        ledger = _Ledger(settings, config, cut, folder)
+    with _alone(folder, settings.name), disk_errors_said(folder):
+        ledger = Ledger(settings, config, cut, folder)
         if ledger.is_open():
             tell = progress or (lambda _: None)
             if settings.workers == 0:
@@ -108,154 +104,14 @@ def fit_trial(
     folder = home.searches(graph.name) / f"{settings.name}-{settings.identity(graph.hash, cut.hash)}"
     with _alone(folder, settings.name):
         found = measured(settings, SearchResult.load(folder), number, graph, home, progress)
-        _Ledger(settings, config, cut, folder).measured(number, found.run_id)
+        Ledger(settings, config, cut, folder).measured(number, found.run_id)
         return found
-
-
-class _Ledger:
-    """The study on disk: what is proposed, what is under way, what came out."""
-
-    def __init__(self, settings: SearchConfig, config: Mapping[str, Any], cut: Split, folder: Path) -> None:
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.settings, self.config, self.cut, self.folder = settings, config, cut, folder
-        self.dimensions = settings.dimensions
-        self.started = time.monotonic()
-        self.study = optuna.create_study(
-            storage=optuna.storages.RDBStorage(f"sqlite:///{folder / STUDY}"),
-            study_name=settings.name,
-            directions=["maximize" if one == "max" else "minimize" for one in settings.objectives.values()],
-            pruner=_pruner(settings),
-            load_if_exists=True,
-        )
-        self.before_s = float(self.study.user_attrs.get("seconds", 0.0))
-
-    @property
-    def seconds(self) -> float:
-        """Of all sittings together."""
-        return self.before_s + time.monotonic() - self.started
-
-    def is_open(self) -> bool:
-        """Whether a trial is left to be run."""
-        broken = self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
-        return bool(broken) or self._is_room()
-
-    def waiting(self) -> list[optuna.Trial]:
-        """Trials that were under way when a sitting was broken off, as they stand."""
-        broken = self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
-        for trial in broken:
-            if "outcome" in trial.user_attrs:  # killed between its last word and its entry
-                self._enter(trial, outcome_of(trial.user_attrs))
-        return [
-            optuna.Trial(self.study, trial._trial_id) for trial in broken if "outcome" not in trial.user_attrs
-        ]
-
-    def propose(self) -> optuna.Trial | None:
-        """A new trial, None where the search has had enough."""
-        return self.study.ask() if self._is_room() else None
-
-    def job(self, trial: optuna.Trial) -> Job:
-        """What a trial is to do; what was drawn before it was broken off is drawn alike."""
-        settings = {one.key: self._draw(trial, one) for one in self.dimensions}
-        trial.set_user_attr("settings", settings)
-        trial.set_user_attr("started", datetime.now(UTC).isoformat(timespec="milliseconds"))
-        experiment, told = self.settings.experiment, self.settings
-        return Job(
-            number=trial.number,
-            model=experiment.model,
-            train=experiment.train,
-            settings=settings,
-            objectives=tuple(told.objectives),
-            metric=told.metric,
-            folder=self.checkpoint(trial.number),
-            threads=told.threads,
-            memory_bytes=told.memory_bytes,
-        )
-
-    def checkpoint(self, number: int) -> Path:
-        """Where a trial keeps its checkpoint while it is under way."""
-        return self.folder / "trials" / f"{number:05d}"
-
-    def goes_on(self, trial: optuna.Trial, epoch: Epoch) -> bool:
-        """Enters an epoch; False where the pruner has seen enough."""
-        if len(self.settings.objectives) > 1 or epoch.value is None:
-            return True
-        trial.report(epoch.value, epoch.number)
-        return not trial.should_prune()
-
-    def finish(self, trial: optuna.Trial, outcome: Outcome) -> None:
-        """Enters what became of a trial; after this it is never run again."""
-        trial.set_user_attr("outcome", plain(asdict(outcome)))
-        self._enter(trial, outcome)
-        self.study.set_user_attr("seconds", self.seconds)
-        forget(self.checkpoint(trial.number))
-        self.result().save(self.folder)
-
-    def standing(self, running: Mapping[int, str], workers: int) -> Standing:
-        """How far it is, for whoever watches."""
-        result, total = self.result(), self.settings.trials
-        spent = [trial.seconds for trial in result.trials]
-        left = max(total - len(spent), 0)
-        left_s = left * sum(spent) / len(spent) / max(workers, 1) if spent else None
-        return Standing(result, total, dict(running), left_s)
-
-    def result(self, is_final: bool = False) -> SearchResult:
-        """All finished trials; parts of the settings are weighed at the end only."""
-        finished = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-        trials = tuple(
-            trial_of(one.number, one.user_attrs)
-            for one in self.study.get_trials(deepcopy=False, states=finished)
-        )
-        objectives = self.settings.objectives
-        best = pareto_front(trials, tuple(objectives.values()))
-        runs = self.study.user_attrs.get("runs", {})
-        return SearchResult(
-            name=self.settings.name,
-            graph=self.cut.graph,
-            graph_hash=self.cut.graph_hash,
-            split_hash=self.cut.hash,
-            objectives=tuple(objectives),
-            directions=tuple(objectives.values()),
-            trials=trials,
-            best=best,
-            importances=_importances(self.study) if is_final else {},
-            seconds=self.seconds,
-            config=plain({**self.config, "experiment": vars(self.settings.experiment)}),
-            run_id=next((runs[str(number)] for number in best if str(number) in runs), None),
-            folder=self.folder,
-        )
-
-    def measured(self, number: int, run_id: str) -> SearchResult:
-        """Enters the run that a trial became."""
-        self.study.set_user_attr("runs", {**self.study.user_attrs.get("runs", {}), str(number): run_id})
-        return self.result(is_final=True).save(self.folder)
-
-    def _is_room(self) -> bool:
-        is_time = self.settings.seconds is None or self.seconds < self.settings.seconds
-        return is_time and len(self.study.get_trials(deepcopy=False)) < self.settings.trials
-
-    def _draw(self, trial: optuna.Trial, one: Choice | Range) -> Any:
-        # a sampler of its own for each draw: it depends on seed, number and finished trials alone
-        self.study.sampler = _sampler(self.settings, f"{self.settings.seed}/{trial.number}/{one.key}")
-        if isinstance(one, Choice):
-            return one.values[one.labels.index(trial.suggest_categorical(one.key, one.labels))]
-        if one.scale == "pow2":
-            exponents = (int(one.low).bit_length() - 1, int(one.high).bit_length() - 1)
-            return 2 ** trial.suggest_int(f"log2 {one.key}", *exponents)
-        suggest = trial.suggest_int if one.is_whole else trial.suggest_float
-        return suggest(one.key, one.low, one.high, log=one.scale == "log")
-
-    def _enter(self, trial: optuna.Trial | FrozenTrial, outcome: Outcome) -> None:
-        if outcome.state == "complete":
-            self.study.tell(trial.number, list(outcome.values))
-        else:
-            state = TrialState.PRUNED if outcome.state == "pruned" else TrialState.FAIL
-            self.study.tell(trial.number, state=state)
 
 
 class _Here:
     """One trial after the other in this process, without Ray."""
 
-    def __init__(self, ledger: _Ledger, part: Part, tell: Progress) -> None:
+    def __init__(self, ledger: Ledger, part: Part, tell: Progress) -> None:
         self.ledger, self.part, self.tell = ledger, part, tell
 
     def go(self) -> None:
@@ -265,12 +121,12 @@ class _Here:
             self.ledger.finish(trial, outcome)
             self.tell(self.ledger.standing({}, 1))
 
-    def _trials(self) -> Iterator[optuna.Trial]:
+    def _trials(self) -> Iterator[Proposal]:
         yield from self.ledger.waiting()
         while (trial := self.ledger.propose()) is not None:
             yield trial
 
-    def _hear(self, trial: optuna.Trial, epoch: Epoch) -> bool:
+    def _hear(self, trial: Proposal, epoch: Epoch) -> bool:
         self.tell(self.ledger.standing({trial.number: _words(epoch)}, 1))
         return self.ledger.goes_on(trial, epoch)
 
@@ -278,7 +134,7 @@ class _Here:
 class _Spread:
     """Keeps Ray's workers busy until the ledger has had enough."""
 
-    def __init__(self, ledger: _Ledger, part: Part, tell: Progress) -> None:
+    def __init__(self, ledger: Ledger, part: Part, tell: Progress) -> None:
         settings = ledger.settings
         self.ledger, self.tell = ledger, tell
         self.part = ray.put(part)
@@ -290,7 +146,7 @@ class _Spread:
             )
         self.idle = [self._hire() for _ in range(min(settings.workers, cores))]
         self.waiting = ledger.waiting()
-        self.under_way: dict[Any, tuple[Any, optuna.Trial]] = {}
+        self.under_way: dict[Any, tuple[Any, Proposal]] = {}
         self.words: dict[int, str] = {}
 
     def go(self) -> None:
@@ -403,7 +259,7 @@ def _start(address: str | None, settings: Mapping[str, Any]) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     for attempt in range(STARTS):
         try:
-            with _minimal_ray():
+            with minimal_ray():
                 ray.init(address=address or "local", **settings)
             return
         except Exception as error:
@@ -416,7 +272,7 @@ def _start(address: str | None, settings: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _minimal_ray() -> Iterator[None]:
+def minimal_ray() -> Iterator[None]:
     """Starts Ray as its minimal installation does: without its agent's server for jobs, which nobody asks.
 
     That server listens beyond loopback, and its start is what a machine under load gets late for.
@@ -445,54 +301,5 @@ def _alone(folder: Path, name: str) -> Iterator[None]:
         ) from None
 
 
-@contextmanager
-def _full_disk_said(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except optuna.exceptions.StorageInternalError as error:
-        cause = str(error.__cause__ or error).splitlines()[0]
-        raise SearchError(
-            f"a search needs a place that can be written, {folder} gave {cause}: "
-            "free space and run it again, it goes on"
-        ) from error
-
-
 def _words(epoch: Epoch) -> str:
     return f"epoch {epoch.number}" + ("" if epoch.value is None else f": {epoch.value:.4f}")
-
-
-def _sampler(settings: SearchConfig, draw: str) -> optuna.samplers.BaseSampler:
-    seed = int.from_bytes(hashlib.blake2b(draw.encode(), digest_size=4).digest())
-    if settings.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    if settings.sampler == "gp":
-        return optuna.samplers.GPSampler(seed=seed)
-    return optuna.samplers.TPESampler(seed=seed, constant_liar=settings.workers > 1)
-
-
-def _pruner(settings: SearchConfig) -> optuna.pruners.BasePruner:
-    if settings.pruner == "asha":
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
-    if settings.pruner == "hyperband":
-        most = int(settings.experiment.train.get("epochs", 30))
-        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=most, reduction_factor=3)
-    return optuna.pruners.NopPruner()
-
-
-def _importances(study: optuna.Study) -> dict[str, float]:
-    """Parts that add up to 1; empty where too little was tried to tell.
-
-    Source: Watanabe, Bansal, Hutter, "PED-ANOVA", IJCAI 2023, as Optuna has it.
-    """
-    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-    if len(complete) < 2 or len({tuple(trial.values) for trial in complete}) < 2:
-        return {}
-    sign = 1 if study.directions[0] == optuna.study.StudyDirection.MINIMIZE else -1  # it looks for low values
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says so again whenever it is given what to look at
-        found = optuna.importance.get_param_importances(
-            study,
-            evaluator=optuna.importance.PedAnovaImportanceEvaluator(),
-            target=lambda trial: sign * trial.values[0],
-        )
-    return {name.removeprefix("log2 "): float(part) for name, part in found.items()}

@@ -10,11 +10,10 @@ import pytest
 from filelock import FileLock
 
 from configs.home import Home
-from configs.registry import fill, import_parts
+from configs.registry import import_parts
 from experiments import search as searching
 from experiments.result import RunResult
 from experiments.search import fit_trial, search
-from experiments.spaces import SearchConfig
 from experiments.splits import SplitConfig, split
 from experiments.studies import SearchError, SearchResult, SearchTrial, pareto_front, searches
 from experiments.trials import Job, carry_out
@@ -142,7 +141,14 @@ def test_failures_are_kept_with_their_reason_and_skipped(small, tmp_path, faulty
 
 def test_a_loss_that_is_no_number_is_a_failed_trial(small):
     part = split(small, SplitConfig()).validation
-    job = Job(0, {**LIGHT["model"], "batch": 16}, {**LIGHT["train"], "learning_rate": 1e30}, {}, ("ndcg@10",), "ndcg@10")
+    job = Job(
+        0,
+        {**LIGHT["model"], "batch": 16},
+        {**LIGHT["train"], "learning_rate": 1e30},
+        {},
+        ("ndcg@10",),
+        "ndcg@10",
+    )
     outcome = carry_out(job, part)
     assert outcome.state == "failed" and "loss" in outcome.error and outcome.values == ()
 
@@ -235,22 +241,19 @@ def test_ray_spreads_trials_over_two_machines_and_survives_a_dead_worker(small, 
     from ray.cluster_utils import Cluster
 
     quiet = {"include_dashboard": False, "include_log_monitor": False, "object_store_memory": 100 * 2**20}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **quiet})
     killed = []
 
     def strike(standing):
-        """Ends the worker of a trial under way, once."""
+        """Ends the process of a trial under way, once."""
         if standing.running and not killed and len(standing.result.trials) >= 4:
-            workers = [one for one in psutil.Process().children(recursive=True) if "_Worker" in one.name()]
-            for worker in (
-                workers[:1]
-                or [one for one in psutil.process_iter(["cmdline"]) if _is_ours(one, cluster.address)][:1]
-            ):
-                os.kill(worker.pid, signal.SIGKILL)
-                killed.append(worker.pid)
+            busy = [one for one in psutil.Process().children(recursive=True) if "_Worker" in one.name()]
+            os.kill(busy[0].pid, signal.SIGKILL)
+            killed.append(busy[0].pid)
 
-    try:
+    with searching.minimal_ray():
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **quiet})
         cluster.add_node(num_cpus=1, **quiet)
+    try:
         wanted = config(LIGHT, RATES, trials=8, workers=2, memory_bytes=2**30)
         found = search(wanted, small, Home(tmp_path / "spread"), strike, cluster.address)
     finally:
@@ -262,12 +265,3 @@ def test_ray_spreads_trials_over_two_machines_and_survives_a_dead_worker(small, 
     here = search(config(LIGHT, RATES, trials=8), small, Home(tmp_path / "here"))
     same = {one.number: one.values for one in here.trials}
     assert all(one.values == same[one.number] for one in found.complete) and len(found.complete) == 7
-
-
-def _is_ours(process, address):
-    return False
-
-
-def test_a_search_config_is_what_it_says():
-    assert fill(SearchConfig, config(), "search").metric == "ndcg@10"
-    assert searching.STARTS >= 1
