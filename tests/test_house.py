@@ -27,7 +27,7 @@ DOORS = {
     "peft": {"models/adapters.py"},
     "lightgbm": {"models/fusion.py"},
     "ray": {"experiments/search.py", "experiments/distributed.py", "serve/app.py"},
-    "optuna": {"experiments/search.py", "experiments/distributed.py"},
+    "optuna": {"experiments/ledger.py"},
     "streamlit": {"apps/streamlit"},
 }
 NEVER = {"kg": {"torch", "dgl", "ray"}, "models": {"ray", "optuna", "neo4j"}}
