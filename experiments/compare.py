@@ -107,6 +107,8 @@ class Comparison:
     users: int
     warm_users: int
     unreachable: int
+    flat: tuple[str, ...]
+    """Runs whose model scores all alike for everybody: their lists are in the order of rows."""
     rows: tuple[Row, ...]
     differences: tuple[Difference, ...]
     level: float
@@ -161,6 +163,7 @@ def compare(results: Sequence[RunResult], config: CompareConfig | None = None) -
         unreachable=run.unreachable,
         rows=tuple(_row(place, one, config.metric) for place, one in enumerate(ordered, 1)),
         differences=differences,
+        flat=tuple(one.name for one in ordered if all(run.flat_users == run.test_users for run in one.runs)),
         level=config.test.level,
         least_users=config.test.least_users,
         yardstick=None if yardstick is None else yardstick.name,

@@ -183,6 +183,11 @@ class _Measured:
         found = metrics.measure(names, self.ranked(names, inside))
         return {name: value.numpy() for name, value in found.items()}
 
+    def list_value(self, name: str) -> float:
+        """A list metric of all lists together."""
+        cutoff = metrics.parse(name)
+        return float(metrics.list_metrics[cutoff.metric](self.ranked((name,)), cutoff.k))
+
 
 def evaluate(model: Recommender, part: Part, config: EvaluationConfig) -> Report:
     """Full ranking of every user of whom something is held out.
@@ -193,17 +198,11 @@ def evaluate(model: Recommender, part: Part, config: EvaluationConfig) -> Report
     users = part.users
     if not len(users):
         raise SettingError("an evaluation needs at least one user of whom something is held out, got none")
-    watched = None
-    if config.reads_availability:
-        whole = part.training.graph if part.whole is None else part.whole
-        watched = watchable(whole, users, config.region, config.moment, config.own_subscriptions)
+    watched = _watchable(part, config) if config.reads_availability else None
     may = watched if config.task == "available" else None
     made = _Measured(part, _lists(model, part, config.n, config.block_bytes, may), watched)
     values = made.measure(config.metrics)
-    lists = {
-        name: float(metrics.list_metrics[cutoff.metric](made.ranked((name,)), cutoff.k))
-        for name, cutoff in ((name, metrics.parse(name)) for name in config.list_metrics)
-    }
+    lists = {name: made.list_value(name) for name in config.list_metrics}
     groups = _groups(made, values, config)
     return Report(
         users,
@@ -217,6 +216,11 @@ def evaluate(model: Recommender, part: Part, config: EvaluationConfig) -> Report
         int(made.lists.is_flat.sum()),
         None if watched is None else watched.moment,
     )
+
+
+def _watchable(part: Part, config: EvaluationConfig) -> Watchable:
+    graph = part.training.graph if part.whole is None else part.whole
+    return watchable(graph, part.users, config.region, config.moment, config.own_subscriptions)
 
 
 def _lists(model: Recommender, part: Part, n: int, block_bytes: int, may: Watchable | None) -> Lists:
@@ -239,8 +243,13 @@ def _out_of_reach(part: Part, may: Watchable) -> int:
 
 
 def value_of(model: Recommender, part: Part, metric: str) -> float:
-    """Mean of one ranking metric over the users of a part; what settings are chosen by."""
-    made = _Measured(part, lists_of(model, part.asked, part.users, metrics.parse(metric).k))
+    """One metric over the users of a part, their mean where each has a value; what settings are chosen by."""
+    cutoff = metrics.parse(metric)
+    config = EvaluationConfig(metrics=(metric,) if cutoff.metric in metrics.metrics else ())
+    lists = lists_of(model, part.asked, part.users, cutoff.k)
+    made = _Measured(part, lists, _watchable(part, config) if config.reads_availability else None)
+    if cutoff.metric in metrics.list_metrics:
+        return made.list_value(metric)
     values = made.measure((metric,))[metric]
     return float(values[~np.isnan(values)].mean())
 

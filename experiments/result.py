@@ -79,6 +79,8 @@ class RunResult:
     """What the budget left untried of the grid, in a sentence; empty where nothing."""
     search: str = ""
     """Folder name of the search that chose the settings; empty where the run tuned them itself."""
+    flat_users: int = 0
+    """Test users for whom the model scores all alike: their lists are in the order of rows."""
     folder: Path = field(default=Path(), compare=False)
 
     @property

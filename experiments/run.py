@@ -154,6 +154,7 @@ def run(
         peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         budget_cut=tuning.cut,
         search=search,
+        flat_users=report.flat_users,
     )
     return result.save(
         home.runs(graph.name),

@@ -58,6 +58,11 @@ def comparison_lines(comparison: Comparison) -> list[str]:
             f"{comparison.unreachable} held-out likes are of contents that training does not know: "
             "every model misses them."
         )
+    lines += [
+        f"{name} scores all contents alike for everybody: it tells nothing apart, its lists are in the order "
+        "of rows."
+        for name in comparison.flat
+    ]
     if comparison.warm_users < comparison.least_users:
         lines.append(f"Fewer than {comparison.least_users} warm users: nothing is called better here.")
     lines += [sentence(one) for one in comparison.differences]

@@ -310,3 +310,5 @@ def test_availability_of_a_graph_without_any_says_what_to_do(tasteful, toy):
     assert value_of(Given(scores), part, "diversity@10") == pytest.approx(
         report.summary["diversity@10"].value
     )
+    assert value_of(Given(scores), part, "regret@10") == pytest.approx(report.summary["regret@10"].value)
+    assert value_of(Given(scores), part, "gini@10") == pytest.approx(report.lists["gini@10"])
