@@ -27,4 +27,9 @@ def run(
     graph = GraphArrays.current(home.arrays(graph_name(data)))
     with console.progress_bar(f"run {find(config).stem}") as feed:
         result = run_experiment(settings, graph, home, feed)
-    console.show_json(result.summary()) if as_json else show_results([result])
+    if as_json:
+        console.show_json(result.summary())
+        return
+    show_results([result])
+    if result.budget_cut:
+        console.out.print(result.budget_cut)

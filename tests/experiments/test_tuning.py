@@ -28,7 +28,7 @@ def test_the_best_on_validation_is_chosen_and_all_trials_are_kept(cut):
     model, curve, epochs = fitted(found.model, {}, cut.fit, None)
     assert value_of(model, cut.validation, "ndcg@10") == found.best.value
     assert (curve, epochs) == ((), None)
-    assert len(told) == 3 and found.points == 3
+    assert len(told) == 3 and found.points == 3 and found.cut == ""
 
 
 def test_test_is_never_looked_at(cut):
@@ -49,10 +49,14 @@ def test_a_grid_above_the_budget_is_thinned_by_the_seed(cut):
         trial.settings for trial in runs[1].trials
     ]
     assert len(runs[0].trials) == 4 and runs[0].points == 6
+    assert runs[0].cut.startswith("4 of 6 points of the grid were tried: the budget of 4 trials ended first")
 
 
 def test_time_ends_it_after_the_first_trial(cut):
-    assert len(tune(EASE, {}, GRID, cut, BudgetConfig(seconds=1e-9)).trials) == 1
+    told = []
+    found = tune(EASE, {}, GRID, cut, BudgetConfig(seconds=1e-9), told.append)
+    assert len(found.trials) == 1 and told[-1] == found.cut
+    assert found.cut.startswith("1 of 3 points of the grid were tried: the budget of 1e-09 seconds ended")
 
 
 def test_an_empty_grid_is_one_trial(cut):
