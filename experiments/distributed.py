@@ -141,7 +141,7 @@ def fit_distributed(
     recommender = recommenders.build(settings.pop("name"), settings)
     if not isinstance(recommender, Trainable):
         raise SettingError(f"{model['name']} is fitted in closed form: leave train.workers out")
-    with tempfile.TemporaryDirectory(prefix="mg-workers-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="mg-workers-", ignore_cleanup_errors=True) as scratch:
         kept = Path(scratch) / "checkpoint" if folder is None else folder
         kept.mkdir(parents=True, exist_ok=True)
         order = Order(
