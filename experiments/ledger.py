@@ -96,7 +96,9 @@ class Ledger:
         """Enters an epoch; False where the pruner has seen enough."""
         if len(self.settings.objectives) > 1 or epoch.value is None:
             return True
-        trial.report(epoch.value, epoch.number)
+        known = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        if epoch.number not in known:  # told before a kill, and again since its checkpoint was older
+            trial.report(epoch.value, epoch.number)
         return not trial.should_prune()
 
     def finish(self, trial: optuna.Trial, outcome: Outcome) -> None:

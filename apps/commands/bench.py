@@ -1,5 +1,6 @@
 """Benchmarks: ours and the reference, in turn, in one run."""
 
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -201,9 +202,8 @@ def bench_search(
     from kg.datasets import graph_name
 
     home, graph = Home.here(), graph_name(data)
-    with console.progress_bar("search") as feed:
-        killed = kill(home, graph, kills, workers, feed) if kills else ()
-        costs = cost(home, graph, trials) if trials else []
+    killed = kill(home, graph, kills, workers, partial(console.err.print, markup=False)) if kills else ()
+    costs = cost(home, graph, trials) if trials else []
     if as_json:
         console.show_json({"killed": killed, "cost": costs})
     else:

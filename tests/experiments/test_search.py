@@ -235,10 +235,26 @@ def test_optuna_and_mlflow_read_it(small, tmp_path):
     assert [one.step for one in losses] == [one.number for one in found.trials[0].curve]
 
 
+def two_nodes(**settings):
+    """Ray on two nodes of this machine; a start that took too long is tried again."""
+    from ray.cluster_utils import Cluster
+
+    for left in reversed(range(searching.STARTS)):
+        cluster = Cluster()
+        try:
+            with searching.minimal_ray():
+                cluster.add_node(**settings)
+                cluster.add_node(**settings)
+            return cluster
+        except Exception:  # as plain as Ray raises it
+            cluster.shutdown()
+            if not left:
+                raise
+
+
 def test_ray_spreads_trials_over_two_machines_and_survives_a_dead_worker(small, tmp_path):
     """A cluster of two local nodes; each trial needs a core of its own."""
     import ray
-    from ray.cluster_utils import Cluster
 
     quiet = {"include_dashboard": False, "include_log_monitor": False, "object_store_memory": 100 * 2**20}
     killed = []
@@ -250,9 +266,7 @@ def test_ray_spreads_trials_over_two_machines_and_survives_a_dead_worker(small, 
             os.kill(busy[0].pid, signal.SIGKILL)
             killed.append(busy[0].pid)
 
-    with searching.minimal_ray():
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **quiet})
-        cluster.add_node(num_cpus=1, **quiet)
+    cluster = two_nodes(num_cpus=1, **quiet)
     try:
         wanted = config(LIGHT, RATES, trials=8, workers=2, memory_bytes=2**30)
         found = search(wanted, small, Home(tmp_path / "spread"), strike, cluster.address)
