@@ -128,8 +128,9 @@ def promote(
         ModelError: the version is not there, a file of it is not what was written, or nothing can be written.
     """
     gate, way = gate or GateConfig(), way or Way()
+    version = models.load(result.version)
     models.settle(result.graph, alias)
-    version, held = models.load(result.version), models.holding(result.graph, alias)
+    held = models.holding(result.graph, alias)
     previous = None if held is None else held.version
     told = Promotion(
         False, (), version.ref, result.graph, alias, previous, "", stage=way.stage, share=way.share
