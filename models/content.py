@@ -159,7 +159,7 @@ def _near_years(graph: GraphArrays, width: int, count: int) -> sp.csr_matrix:
 class ContentKNNConfig:
     """Settings of :class:`ContentKNN`."""
 
-    neighbours: int = 100
+    neighbours: int = 20
     """Liked contents of which each content hears, those most like it, at least 1."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """Weight of a family of features, see :data:`WEIGHTS`."""
