@@ -80,7 +80,7 @@ class Beside:
     paper: float | None
     """None where no paper is known to give this method on this split."""
     difference: float | None
-    """Ours minus the paper's."""
+    """Ours minus the paper's; None on another split too."""
     is_inside: bool | None
     """True if the paper's value lies within our interval over users."""
 
@@ -174,7 +174,10 @@ def reproduce(
         card.title,
         _is_same(made, card),
         tuple(_notes(made, card)),
-        tuple(_beside(metric, report.summary[metric], row.get(metric)) for metric in card.metrics),
+        tuple(
+            _beside(metric, report.summary[metric], row.get(metric), _is_same(made, card))
+            for metric in card.metrics
+        ),
         card.rows,
         {key: value for key, value in tuning.model.items() if key != "name"},
         tuning.best.value,
@@ -224,7 +227,7 @@ def _notes(made: Published, card: SplitCard) -> list[str]:
     return [*notes, f"{card.caution[0].upper()}{card.caution[1:]}."]
 
 
-def _beside(metric: str, ours: Interval, paper: float | None) -> Beside:
-    if paper is None:
-        return Beside(metric, ours, None, None, None)
+def _beside(metric: str, ours: Interval, paper: float | None, is_same: bool) -> Beside:
+    if paper is None or not is_same:
+        return Beside(metric, ours, paper, None, None)
     return Beside(metric, ours, paper, ours.value - paper, ours.low <= paper <= ours.high)
