@@ -242,7 +242,7 @@ class _Study:
             found.append(evaluate(model, part, self.report).values[self.gain.metric])
             changed.append(changed_share(self.cut.full.graph, part.training.graph, self.types))
         values = np.mean(found, axis=0)  # (u,)
-        means = [float(one.mean()) for one in found]
+        means = [float(np.nanmean(one)) for one in found]
         return values, VariantResult(
             name,
             intervals({self.gain.metric: values}, self.report)[self.gain.metric],

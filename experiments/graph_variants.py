@@ -13,8 +13,8 @@ import pyarrow as pa
 from kg import schema
 from kg.arrays import GraphArrays
 
-ROUNDS = 20
-"""Passes over all facts of a type in which pairs of them may trade contents."""
+ROUNDS, TRADES = 20, 6
+"""Passes over all facts of a type in which pairs may trade contents, and trades a fact that suffice."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,9 @@ def _about(type: str) -> list[schema.Role]:
 
 
 def _codes(table: pa.Table, roles: Sequence[str]) -> np.ndarray:
-    """(f,) int64: one number a distinct combination of members."""
+    """(f,) int64, 0 or more: one number a distinct combination of members."""
+    if len(roles) == 1 and pa.types.is_integer(table[roles[0]].type):
+        return table[roles[0]].to_numpy().astype(np.int64)
     codes: dict[Any, int] = {}
     columns = [table[role].to_pylist() for role in roles]
     members = (
@@ -114,32 +116,40 @@ def shuffled(side: Side, core: np.ndarray, rng: np.random.Generator) -> np.ndarr
     return other[side.contents]
 
 
-def rewired(side: Side, core: np.ndarray, rng: np.random.Generator, rounds: int = ROUNDS) -> np.ndarray:
+def rewired(side: Side, core: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Pairs of facts trade contents, again and again: both sides keep their degree.
 
     A trade that would say a thing twice, or relate a content to itself, is not made; what stood twice before
-    may do so still.
+    may do so still. It ends when facts have traded ``TRADES`` times on average, or after ``ROUNDS``.
 
     Source: double edge swaps as in Maslov and Sneppen, Science 296, 2002, many disjoint pairs at a time.
 
     Cost: O(rounds · f log f).
     """
-    contents, half = side.contents.copy(), len(side.contents) // 2
-    width = int(side.rest.max(initial=0)) + 1
-    for _ in range(rounds):
-        order = rng.permutation(len(contents))
-        one, other = order[:half], order[half : 2 * half]
+    contents, width = side.contents.copy(), int(side.rest.max(initial=0)) + 1
+    groups = [np.flatnonzero(core[contents] == is_core) for is_core in (True, False)]
+    traded = 0
+    for _ in range(ROUNDS):
+        one, other = np.concatenate([_paired(group, rng) for group in groups], axis=1)
         proposed = np.concatenate(
             [contents[other] * width + side.rest[one], contents[one] * width + side.rest[other]]
         )
         _, place, times = np.unique(proposed, return_inverse=True, return_counts=True)
         is_new = (times[place] == 1) & ~np.isin(proposed, contents * width + side.rest)
-        fits = is_new[:half] & is_new[half:]
+        fits = is_new[: len(one)] & is_new[len(one) :]
         if side.apart is not None:
             fits &= (contents[other] != side.apart[one]) & (contents[one] != side.apart[other])
         one, other = one[fits], other[fits]
         contents[one], contents[other] = contents[other], contents[one]
+        traded += 2 * len(one)
+        if traded >= TRADES * len(contents):
+            break
     return contents
+
+
+def _paired(group: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(2, m) members of a group in random pairs; one is left over where their number is odd."""
+    return rng.permutation(group)[: len(group) // 2 * 2].reshape(2, -1)
 
 
 CHANGES: Mapping[str, Change] = {"shuffled": shuffled, "rewired": rewired}

@@ -3,7 +3,7 @@
 u users · i contents · n nodes · d width of a vector · v distinct users and c candidates of a batch."""
 
 import warnings
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -64,7 +64,7 @@ class WholeGraphConfig:
         device_of(self.device)
 
 
-class Spread(nn.Module):
+class Spread(nn.Module, ABC):
     """A module that gives all nodes their vectors from the whole graph."""
 
     users: int

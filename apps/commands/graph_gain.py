@@ -54,14 +54,18 @@ def _show(found: Any) -> None:
             gain = one.gain
             against = (f"{gain.difference:+.4f}", f"{gain.low:+.4f} to {gain.high:+.4f}", f"{one.p:.4f}")
         interval = f"{one.value.low:.4f} to {one.value.high:.4f}"
-        value, deviation = f"{one.value.value:.4f}", f"{one.deviation:.4f}"
+        value, deviation = (
+            f"{one.value.value:.4f}",
+            f"{one.deviation:.4f}" if len(found.seeds) > 1 else "one seed",
+        )
         rows.append((one.name, value, interval, deviation, *against, f"{one.changed_share:.0%}"))
     console.show_table(f"what the graph adds to {found.model} on {found.graph}", columns, rows)
+    listed = ", ".join(str(seed) for seed in found.seeds)
     tuned = (
         "each variant on its own, equal budget"
         if found.is_retuned
         else "with the true facts, for all variants"
     )
-    console.out.print(f"{found.split_name}, {len(found.seeds)} seeds, settings chosen on validation {tuned}.")
+    console.out.print(f"{found.split_name}, seeds {listed}, settings chosen on validation {tuned}.")
     console.out.print(found.verdict, markup=False)
     console.out.print(f"saved as {found.gain_id}", markup=False)
