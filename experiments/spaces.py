@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,7 @@ class SearchConfig:
             for value in dimension.probes:
                 _must_fit(experiment, dimension.key, value)
 
-    @property
+    @cached_property
     def objectives(self) -> dict[str, str]:
         """Name -> ``max`` or ``min``, the first metric first."""
         told = {self.objective: "max"} if isinstance(self.objective, str) else dict(self.objective)
@@ -139,14 +140,14 @@ class SearchConfig:
         """The metric that trainings stop by and that pruners see: the first of the objectives."""
         return next(name for name in self.objectives if name not in COSTS)
 
-    @property
+    @cached_property
     def experiment(self) -> ExperimentConfig:
         """The base as an experiment, its training watched by :attr:`metric`."""
         told = dict(self.base) if isinstance(self.base, Mapping) else load(self.base)
         told["train"] = {**(told.get("train") or {}), "metric": self.metric}
         return fill(ExperimentConfig, {**told, "name": self.name, "tune": {}}, "base")
 
-    @property
+    @cached_property
     def dimensions(self) -> tuple[Choice | Range, ...]:
         """The space, read."""
         if not isinstance(self.space, Mapping) or not self.space:
