@@ -17,6 +17,8 @@ from experiments.result import RunResult
 
 INK, MUTED, GRID, BLUE, ORANGE, PAPER = "#1b1f24", "#6b7480", "#dfe3e8", "#1f5a99", "#b4540a", "#fefefe"
 """Text and axes, what stands back, lines behind, the first and the second colour of data, the ground."""
+_FEW = 8
+"""Of more models only those on the front are named in a figure."""
 WIDTH = 5.2
 """Inches: wide enough for a page, narrow enough that a telephone need not shrink it much."""
 
@@ -136,7 +138,8 @@ def ranks_figure(ranks: Ranks) -> Figure:
     rows = (count + 1) // 2
     figure, (axes,) = _figure(1.25 + 0.3 * rows + 0.16 * len(ranks.cliques))
     axes.set_axis_off()
-    low, high = 1, count
+    low = int(np.floor(ranks.averages[0]))
+    high = max(int(np.ceil(ranks.averages[-1])), low + 1)
     axes.set_xlim(low - 0.32 * (high - low) - 0.1, high + 0.32 * (high - low) + 0.1)
     depth = 0.55 * len(ranks.cliques) + 0.9
     axes.set_ylim(-(depth + rows) + 0.6, 2.6)
@@ -170,8 +173,9 @@ def _front_panel(axes: Axes, points: Sequence[Point], best: Sequence[bool], name
     for place, (point, on_front) in enumerate(known):
         where = (getattr(point, name), point.quality)
         axes.plot(*where, "o", color=ORANGE if on_front else MUTED, markersize=7 if on_front else 5)
-        # neighbours in x are named above and below in turn, so that names seldom meet
-        _note(axes, point.name, where, (0, 7 if place % 2 else -16), "center")
+        if on_front or len(known) <= _FEW:
+            # neighbours in x are named above and below in turn, so that names seldom meet
+            _note(axes, point.name, where, (0, 7 if place % 2 else -16), "center")
     values = [getattr(point, name) for point, _ in known]
     if values and min(values) > 0 and max(values) > 10 * min(values):
         axes.set_xscale("log")

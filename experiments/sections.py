@@ -82,7 +82,8 @@ def costs(standing: Sequence[Entry], metric: str, latency: Latency | None) -> Se
     chart = Chart(
         "front_figure",
         "Quality against latency and size",
-        "Orange models stand on the Pareto front: no other is as good in all three and better in one."
+        "Orange models stand on the Pareto front: no other is as good in all three and better in one. "
+        "Of more than eight models only these are named; the table has all."
         + ("" if latency else " Latency was not measured."),
         "; ".join(f"{one.name} {one.quality:.3f}" for one in points) + f" in {metric}.",
         figures.front_figure(points, metric),
