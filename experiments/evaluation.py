@@ -269,12 +269,14 @@ def intervals(values: Mapping[str, np.ndarray], config: EvaluationConfig) -> dic
         return {}
     found = {}
     columns = np.stack([values[name] for name in names], axis=1)  # (u, m)
-    known, pattern = np.unique(~np.isnan(columns), axis=1, return_inverse=True)
-    for place in range(known.shape[1]):  # metrics that are known of the same users are drawn together
-        alike = np.flatnonzero(pattern == place)
+    alike: dict[bytes, list[int]] = {}  # metrics that are known of the same users are drawn together
+    for place, column in enumerate(columns.T):
+        alike.setdefault(np.isnan(column).tobytes(), []).append(place)
+    for places in alike.values():
+        known = ~np.isnan(columns[:, places[0]])
         # in this order of memory a mean adds the users one by one, as it does for all metrics at once
-        told = _intervals(np.ascontiguousarray(columns[known[:, place]][:, alike]), config)
-        found.update({names[one]: interval for one, interval in zip(alike, told, strict=True)})
+        told = _intervals(np.ascontiguousarray(columns[known][:, places]), config)
+        found.update({names[place]: interval for place, interval in zip(places, told, strict=True)})
     return {name: found[name] for name in names}
 
 
