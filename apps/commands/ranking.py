@@ -7,6 +7,7 @@ import typer
 from apps import console
 from apps.commands.shared import AsJson, Data, app
 from configs.home import Home
+from configs.registry import SettingError
 
 Run = Annotated[str, typer.Argument(help="A run id, or the name of an experiment: then its latest run.")]
 
@@ -48,6 +49,26 @@ def faithfulness(
     console.show_json(found.summary()) if as_json else _show_faithfulness(found)
 
 
+@app.command()
+def ladder(
+    run: Run,
+    events: Annotated[str, typer.Option(help="How many likes are known, ascending from 0.")] = "0,1,3,5,10",
+    seed: Annotated[int, typer.Option(help="Of what is made up.")] = 0,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a stranger is answered, by how much is known: history, genres, … Example: mg ladder ease"""
+    from experiments.ladder import LadderMeasure, measure_ladder
+
+    if not all(one.strip().isdigit() for one in events.split(",")):
+        raise SettingError(f"events are written as numbers with commas, as 0,1,3, got {events!r}")
+    config = LadderMeasure(tuple(int(one) for one in events.split(",")), seed=seed)
+    saved = _opened(run, data)
+    with console.progress_bar(f"ladder {saved.run.name}") as feed:
+        found = measure_ladder(saved, config, feed)
+    console.show_json(found.summary()) if as_json else _show_ladder(found)
+
+
 def _opened(run: str, data: str | None) -> Any:
     """A run by id, or the latest of an experiment, with its model and split."""
     from experiments.result import load_runs, runs
@@ -76,12 +97,43 @@ def _show_steps(found: Any) -> None:
     console.show_table(f"steps of ranking after {found.model} on {found.graph}", columns, rows)
     console.out.print(
         f"{found.users} test users, {found.split_name} {found.split_hash[:8]}; "
-        "smaller miscalibration is better; changed: share of the first ten that were not there without; p to none."
+        "smaller miscalibration is better; changed: share of the first ten that were not there without; p to "
+        "none."
     )
     for step, why in found.unknown.items():
         console.out.print(f"{step}: {found.graph} tells {why}, so nothing moves.", markup=False)
     if found.simulated:
         console.out.print(f"Made up in this graph: {', '.join(found.simulated)}.", markup=False)
+
+
+def _show_ladder(found: Any) -> None:
+    lengths = list(found.answered)
+    columns = ("what is read", *(f"{events} events" for events in lengths))
+    names = {"history": f"history ({found.model} alone)"}
+    rows = [
+        (
+            names.get(row.name, row.name) + (" · simulated" if row.is_simulated else ""),
+            *(_with_interval(row.values[events]) if events in row.values else "" for events in lengths),
+        )
+        for row in found.rows
+    ]
+    console.show_table(f"ladder of a cold start on {found.graph}: NDCG@10", columns, rows)
+    for one in found.differences:
+        pair = one.paired
+        console.out.print(
+            f"nothing declared minus {names.get(one.against, one.against)} at {one.events}: "
+            f"{pair.difference:+.4f} ({pair.low:+.4f} to {pair.high:+.4f}), p {one.p:.4f} (Holm)"
+        )
+    for events, answered in found.answered.items():
+        parts = ", ".join(f"{rung} {share:.0%}" for rung, share in answered.items())
+        console.out.print(f"answered at {events}, nothing declared: {parts}")
+    console.out.print(
+        f"{found.users} of {found.of_users} test users of {found.split_name} {found.split_hash[:8]}, those "
+        "with enough likes, each asked as a stranger. Simulated: declared for them out of what they liked "
+        "later in training. Weights are learned on validation."
+    )
+    for rung, why in found.unknown.items():
+        console.out.print(f"{rung}: {found.graph} tells {why}.", markup=False)
 
 
 def _show_faithfulness(found: Any) -> None:

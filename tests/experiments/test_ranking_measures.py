@@ -1,6 +1,7 @@
 """Steps of ranking and reasons, measured on a small run."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from configs.home import Home
 from configs.registry import SettingError
 from experiments.faithfulness import FaithfulnessConfig, faithfulness
+from experiments.ladder import LadderMeasure, measure_ladder
 from experiments.ranking_steps import VARIANTS, StepsMeasure, candidates_of, measure_steps
 from experiments.result import ResultError
 from experiments.run import run
@@ -132,3 +134,40 @@ def test_steps_refuse(wrong):
 def test_faithfulness_refuses():
     with pytest.raises(SettingError, match="1 or more"):
         FaithfulnessConfig(users=0)
+
+
+@pytest.fixture(scope="module")
+def ladder(saved):
+    return measure_ladder(saved, LadderMeasure(events=(0, 3), titles=2, learn_users=100))
+
+
+def test_the_ladder_is_measured_beside_its_rungs(ladder, saved):
+    rows = {row.name: row for row in ladder.rows}
+    assert 0 not in rows["history"].values and set(rows["popularity"].values) == {0, 3}
+    # what is declared does not depend on the history, nor do the counts
+    for name in ("popularity", "genres", "titles"):
+        assert rows[name].values[0] == rows[name].values[3]
+    assert rows["titles"].is_simulated and rows["ladder, all declared"].is_simulated
+    assert not rows["ladder, nothing declared"].is_simulated and not rows["popularity"].is_simulated
+    assert 0 < ladder.users <= ladder.of_users == len(saved.split.test.users)
+    for shares in ladder.answered.values():
+        assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_in_a_world_of_tastes_what_is_known_helps(ladder):
+    rows = {row.name: row.values for row in ladder.rows}
+    assert rows["ladder, all declared"][0].value > rows["ladder, nothing declared"][0].value
+    assert rows["ladder, nothing declared"][3].value > rows["ladder, nothing declared"][0].value
+    found = {(one.against, one.events): one for one in ladder.differences}
+    assert found["popularity", 3].paired.difference > 0 and found["popularity", 3].p < 0.01
+
+
+def test_the_report_of_a_ladder_is_plain(ladder):
+    told = json.loads(json.dumps(ladder.summary()))
+    assert told["blends"] and all(blend["rungs"] for blend in told["blends"])
+
+
+@pytest.mark.parametrize("wrong", [{"events": (1, 2)}, {"events": (0, 3, 3)}, {"titles": 0}])
+def test_ladder_measure_refuses(wrong):
+    with pytest.raises(SettingError):
+        LadderMeasure(**wrong)
