@@ -256,7 +256,12 @@ def test_ray_spreads_trials_over_two_machines_and_survives_a_dead_worker(small, 
     """A cluster of two local nodes; each trial needs a core of its own."""
     import ray
 
-    quiet = {"include_dashboard": False, "include_log_monitor": False, "object_store_memory": 100 * 2**20}
+    quiet = {
+        "include_dashboard": False,
+        "include_log_monitor": False,
+        "no_monitor": True,
+        "object_store_memory": 100 * 2**20,
+    }
     killed = []
 
     def strike(standing):
