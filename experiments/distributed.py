@@ -164,13 +164,14 @@ def _train(order: Order, scratch: Path) -> None:
     )
     try:
         trainer.fit()
-    except ray.train.WorkerGroupError as error:
+    except ray.train.TrainingFailedError as error:
         raise TrainingError(_reason(error)) from None
 
 
 def _reason(error: Any) -> str:
     """What the worker that failed first said, without Ray's traces."""
-    causes = [getattr(cause, "_base_exc", cause) for cause in error.worker_failures.values()]
+    failures = getattr(error, "worker_failures", {})  # where Ray itself failed there is none
+    causes = [getattr(cause, "_base_exc", cause) for cause in failures.values()]
     own = [str(cause) for cause in causes if isinstance(cause, ValueError | RuntimeError)]
     known = [str(cause) for cause in causes if isinstance(cause, TrainingError)]
     return (known or own or [str(error)])[0]

@@ -8,13 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import ray
+import ray.train
 import scipy.sparse as sp
 import torch
 import torch.distributed as processes
+from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from torch import nn
 
 from configs.registry import SettingError
-from experiments.distributed import TorchTeam, fit_distributed
+from experiments.distributed import TorchTeam, _reason, fit_distributed
 from experiments.splits import SplitConfig, split
 from experiments.steps import ALONE, Team, TrainingError, optimisers_of, shares, step
 from experiments.training import FitConfig, fit
@@ -196,6 +198,14 @@ def test_two_processes_of_ray_train_equal_one(cut, even):
     assert result.best_value == pytest.approx(straight.best_value, rel=1e-2) and result.best_value > 0.12
     assert [line.split(":")[0] for line in lines] == [f"epoch {number}/4" for number in range(1, 5)]
     assert not ray.is_initialized()
+
+
+def test_of_a_failed_group_the_worker_is_heard_that_knows_why():
+    hung, why = RuntimeError("connection closed by peer"), TrainingError("got nan at step 2 of epoch 1")
+    group = ray.train.WorkerGroupError("long trace", {0: hung, 1: UserExceptionWithTraceback(why, "")})
+    assert _reason(group) == "got nan at step 2 of epoch 1"
+    assert _reason(ray.train.WorkerGroupError("", {0: hung})) == "connection closed by peer"
+    assert "no room" in _reason(ray.train.ControllerError(RuntimeError("no room")))
 
 
 def test_what_cannot_be_shared_is_refused(cut):
