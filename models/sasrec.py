@@ -171,7 +171,7 @@ class SASRec(VectorRecommender):
             yield lambda rows=rows: self._loss(rows, drawn[rows].data)
 
     def _batches(self, generator: torch.Generator) -> list[np.ndarray]:
-        """Rows of users, batches in random order; histories of a batch are about as long: little is padded."""
+        """Rows of users, batches in random order; those of a batch are alike in length: little is padded."""
         order = self._readers[torch.randperm(len(self._readers), generator=generator)]
         lengths = torch.from_numpy(np.diff(self._positives.indptr))[order]
         batches = order[torch.argsort(lengths, stable=True)].split(self.config.batch)
