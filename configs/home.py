@@ -34,6 +34,10 @@ class Home:
         """Searches for settings on a graph, one folder a search."""
         return self.root / "graphs" / graph / "searches"
 
+    def ladder(self, graph: str, version: str) -> Path:
+        """Weights by which a version (``name/number``) answers strangers."""
+        return self.root / "graphs" / graph / "ladders" / f"{version.replace('/', '-')}.json"
+
     def database(self, graph: str) -> Path:
         """Folder of the embedded database of a graph."""
         return self.root / "graphs" / graph / "database"

@@ -287,7 +287,7 @@ class _Lists:
         for places, known in self.asked.blocks(events):
             allowed = self.asked.allowed(places)
             told = self.asked.ladder.told(known)
-            scored = {rung: told.features[rung] for rung in RUNGS if told.knows[rung].any()}
+            scored = dict(told.features)
             for name, declared in ASKED.items():
                 left = told.without(*(rung for rung in DECLARED if rung not in declared))
                 answer = left.answer(self.weights)
@@ -304,9 +304,11 @@ def _candidates(asked: _Asked, events: int, n: int) -> tuple[np.ndarray, np.ndar
     """Features (m, r) of the best of every rung, (u,) where each user's begin, and (m,) bool held out."""
     features, lengths, liked = [], [], []
     for places, known in asked.blocks(events):
-        told = asked.ladder.told(known).features
+        features_of = asked.ladder.told(known).features
         allowed = asked.allowed(places)
-        best = np.concatenate([top(told[rung], n, allowed) for rung in RUNGS], axis=1)
+        nothing = np.zeros(allowed.shape)  # of a rung that knows nothing of anybody
+        told = {rung: features_of.get(rung, nothing) for rung in RUNGS}
+        best = np.concatenate([top(one, n, allowed) for one in features_of.values()], axis=1)
         held_out = asked.part.held_out[asked.users[places]]
         for person in range(len(places)):
             own = held_out.indices[held_out.indptr[person] : held_out.indptr[person + 1]]

@@ -63,7 +63,7 @@ class Told:
     """What each rung says of some people."""
 
     features: Mapping[str, np.ndarray]
-    """Rung -> (b, i) float64."""
+    """Rung -> (b, i) float64, of the rungs that know something of anybody."""
     knows: Mapping[str, np.ndarray]
     """Rung -> (b,) bool: whether it knows anything of a person."""
     events: np.ndarray
@@ -156,17 +156,7 @@ class Ladder:
         Shares of likes are told as logarithms, scores of the model as standard scores among what may be
         ranked: both then add up as log-odds do.
         """
-        count = len(known.groups)
-        found = {
-            "history": self._by_model(known.history, known.times),
-            "genres": self._log(self._by_genres(known.genres)),
-            "titles": self._by_model(known.titles, None),
-            "people": self._log(np.asarray((known.people @ self.credits.T).toarray() > 0) * self._popularity),
-            "demographics": self._log(self._of_group(self._positives, self._groups, known.groups)),
-            "trending": self._log(self._of_group(self._late, self._regions, known.regions)),
-            "popularity": self._log(np.repeat(self._popularity[None], count, axis=0)),
-        }
-        everybody = np.ones(count, bool)
+        everybody = np.ones(len(known.groups), bool)
         knows = {
             "history": np.diff(known.history.indptr) > 0,
             "genres": np.diff(known.genres.indptr) > 0,
@@ -175,11 +165,28 @@ class Ladder:
             "demographics": known.groups != UNKNOWN,
             **dict.fromkeys(ALWAYS, everybody),
         }
+        found = {rung: self._says(rung, known) for rung in RUNGS if knows[rung].any()}
         return Told(found, knows, np.diff(known.history.indptr).astype(np.int64), self._rankable)
 
     def answer(self, known: Known, weights: LadderWeights) -> Answer:
         """Scores of all contents for some people, and which rungs they come from."""
         return self.told(known).answer(weights)
+
+    def _says(self, rung: str, known: Known) -> np.ndarray:
+        """(b, i) float64 of one rung."""
+        if rung in ("history", "titles"):
+            return self._by_model(getattr(known, rung), known.times if rung == "history" else None)
+        if rung == "genres":
+            shares = self._by_genres(known.genres)
+        elif rung == "people":
+            shares = ((known.people @ self.credits.T).toarray() > 0) * self._popularity
+        elif rung == "demographics":
+            shares = self._of_group(self._positives, self._groups, known.groups)
+        elif rung == "trending":
+            shares = self._of_group(self._late, self._regions, known.regions)
+        else:
+            shares = np.repeat(self._popularity[None], len(known.groups), axis=0)
+        return self._log(shares)
 
     def _by_model(self, history: sp.csr_array, times: sp.csr_array | None) -> np.ndarray:
         """(b, i) standard scores of the model for people without a row."""

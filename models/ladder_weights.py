@@ -2,8 +2,11 @@
 
 b people · c candidates of a person · r rungs."""
 
+import json
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize
@@ -12,6 +15,7 @@ from configs.registry import SettingError
 
 RUNGS = ("history", "genres", "titles", "people", "demographics", "trending", "popularity")
 """From the top: what comes first tells most of one person."""
+FORMAT = 1
 ALWAYS = ("trending", "popularity")
 """Rungs that know something of everybody."""
 
@@ -34,6 +38,51 @@ class LadderWeights:
     """What :func:`learn` found; people are blended by what is known of them."""
 
     blends: tuple[Blend, ...]
+
+    @property
+    def longest(self) -> int:
+        """The longest history that weights were learned at; nothing is known of longer ones."""
+        return max((blend.events for blend in self.blends), default=0)
+
+    def save(self, path: Path) -> None:
+        """Writes the weights as JSON aside, then renames."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        told = [
+            {
+                "rungs": sorted(one.rungs),
+                "events": one.events,
+                "weights": dict(one.weights),
+                "likes": one.likes,
+            }
+            for one in self.blends
+        ]
+        aside.write_text(json.dumps({"format": FORMAT, "blends": told}, indent=1), encoding="utf-8")
+        aside.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "LadderWeights":
+        """What :meth:`save` wrote.
+
+        Raises:
+            ValueError: the file cannot be read or is not such a file.
+        """
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+            if told["format"] != FORMAT:
+                raise ValueError(f"format {told['format']}, not {FORMAT}")
+            return cls(
+                tuple(
+                    Blend(
+                        frozenset(one["rungs"]), int(one["events"]), dict(one["weights"]), int(one["likes"])
+                    )
+                    for one in told["blends"]
+                )
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path} must hold weights of a ladder, it cannot be read ({error}): run `mg ladder` again"
+            ) from None
 
     def of(self, rungs: Iterable[str], events: int) -> dict[str, float]:
         """Rung -> weight for somebody of whom these rungs know something.

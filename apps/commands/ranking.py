@@ -57,8 +57,12 @@ def ladder(
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
-    """What a stranger is answered, by how much is known: history, genres, … Example: mg ladder ease"""
+    """What a stranger is answered, by how much is known of them. Example: mg ladder ease
+
+    The weights are kept for the version of the run: endpoints answer strangers by them.
+    """
     from experiments.ladder import LadderMeasure, measure_ladder
+    from models.ladder_weights import LadderWeights
 
     if not all(one.strip().isdigit() for one in events.split(",")):
         raise SettingError(f"events are written as numbers with commas, as 0,1,3, got {events!r}")
@@ -66,6 +70,7 @@ def ladder(
     saved = _opened(run, data)
     with console.progress_bar(f"ladder {saved.run.name}") as feed:
         found = measure_ladder(saved, config, feed)
+    LadderWeights(found.blends).save(Home.here().ladder(found.graph, saved.run.version))
     console.show_json(found.summary()) if as_json else _show_ladder(found)
 
 
@@ -85,14 +90,16 @@ def _opened(run: str, data: str | None) -> Any:
 
 def _show_steps(found: Any) -> None:
     metrics = ("ndcg@10", "recall@10", "diversity@10", "miscalibration@10")
-    columns = ("steps", *metrics, "coverage@10", "changed", "d ndcg@10", "95% interval", "p (Holm)")
+    shown = ("ndcg@10", "recall@10", "diversity", "miscalib.", "coverage", "changed")
+    columns = ("steps", *shown, "d ndcg@10", "95% interval", "p (Holm)")
     rows = []
     for one in found.variants:
-        values = [_with_interval(one.summary[metric]) for metric in metrics]
+        ndcg, *others = (one.summary[metric] for metric in metrics)
+        values = [_with_interval(ndcg), *(f"{value.value:.4f}" for value in others)]
         against = ("", "", "")
         if one.p is not None:
-            ndcg = one.against_none["ndcg@10"]
-            against = (f"{ndcg.difference:+.4f}", f"{ndcg.low:+.4f} to {ndcg.high:+.4f}", f"{one.p:.4f}")
+            pair = one.against_none["ndcg@10"]
+            against = (f"{pair.difference:+.4f}", f"{pair.low:+.4f} to {pair.high:+.4f}", f"{one.p:.4f}")
         rows.append((one.name, *values, f"{one.coverage:.3f}", f"{one.changed:.0%}", *against))
     console.show_table(f"steps of ranking after {found.model} on {found.graph}", columns, rows)
     console.out.print(

@@ -202,3 +202,14 @@ def test_ladder_refuses(training):
         LadderConfig(trend_days=0)
     with pytest.raises(SettingError, match="held-out likes"):
         learn(("history",), 0, np.ones((2, 1)), np.array([0]), np.zeros(2, bool))
+
+
+def test_weights_come_back_from_disk_and_a_broken_file_says_so(tmp_path):
+    learned = weights(genres=2.0, popularity=0.5)
+    learned.save(tmp_path / "there" / "a.json")
+    assert LadderWeights.load(tmp_path / "there" / "a.json") == learned
+    assert learned.longest == 0 and len(list((tmp_path / "there").iterdir())) == 1
+    (tmp_path / "b.json").write_text("{")
+    for broken in ("b.json", "nowhere.json"):
+        with pytest.raises(ValueError, match="run `mg ladder` again"):
+            LadderWeights.load(tmp_path / broken)
