@@ -7,7 +7,10 @@ DATA ?=
 export DGLBACKEND := pytorch
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check tour serve explore bench clean
+BOARD := random popularity content_based content_knn item_knn rp3beta slim ease ease_recent ials bpr graph_filter \
+  polynomial_filter content_linear lightgcn hypergraph knowledge graphsage_demo sasrec hybrid fusion
+
+.PHONY: help setup demo test check tour leaderboard serve explore bench clean
 
 help:
 	@echo "make setup     a virtual environment with everything in it (Python 3.11)"
@@ -15,6 +18,7 @@ help:
 	@echo "make test      all tests"
 	@echo "make check     format, lint, duplicate names, house rules"
 	@echo "make tour      runs the notebooks on a small generated world"
+	@echo "make leaderboard  every model on the graph of DATA (ingest and export it first), then the report"
 	@echo "make serve     the endpoints of the promoted model on loopback"
 	@echo "make explore   the explorer in a browser"
 	@echo "make bench     benchmarks: ours and the reference, in turn"
@@ -46,6 +50,10 @@ check: setup
 
 tour: setup
 	MG_DATA=world MG_HOME=$$(mktemp -d)/home $(PY) -m pytest --nbval-lax -o addopts= --nbval-cell-timeout=300 notebooks
+
+leaderboard: setup
+	for name in $(BOARD); do $(MG) run experiments/$$name.yaml $(if $(DATA),--data "$(DATA)") || exit 1; done
+	$(MG) report --out "reports/$(or $(notdir $(DATA)),movielens-100k)" $(if $(DATA),--data "$(DATA)")
 
 serve: setup
 	$(MG) serve $(if $(DATA),--data "$(DATA)")
