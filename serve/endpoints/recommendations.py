@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from serve.gateway import Gateway
 from serve.offers import OfferReply, platform_ids, region_code, tell
 from serve.shortlist import Limits, Person, Shortlist, person, shortlist
 from serve.snapshot import Snapshot
+from serve.strangers import Strangers, sources_of
 
 _SHOWN_MOVES = 10
 _LISTS_KEPT = 5000  # reasons of so many lists, about 10 kB each
@@ -114,6 +116,18 @@ class RecommendationsReply(Reply):
     timings_ms: dict[str, float]
 
 
+@dataclass(frozen=True)
+class _Scored:
+    """Scores of one person, and where they come from."""
+
+    scores: np.ndarray
+    """(i,)"""
+    rung: str | None
+    """Of the ladder, which gave most; None where the model alone answered."""
+    is_cold_start: bool
+    said: str
+
+
 @endpoints.register("recommendations")
 class Recommendations(Endpoint):
     """Scores, filters, diversifies, and says where and why.
@@ -132,6 +146,7 @@ class Recommendations(Endpoint):
         super().__init__(gateway)
         self._told: OrderedDict[tuple[object, ...], list[Why]] = OrderedDict()
         self._lock = threading.Lock()
+        self._strangers = Strangers(gateway.home)
 
     def answer(self, request: RecommendationsRequest) -> RecommendationsReply:
         snapshot = self.gateway.snapshot()
@@ -150,7 +165,8 @@ class Recommendations(Endpoint):
         who = self._person(snapshot, request)
         region, subscriptions = _where(snapshot, request, who)
         at = self.gateway.now() if request.at is None else request.at
-        scores, cold_start, said = _scores(snapshot, who, request.is_bare)
+        scored = self._scores(snapshot, who, request.is_bare, region)
+        scores, cold_start = scored.scores, scored.is_cold_start
         clock.lap("score")
         allowed, taken = hard_filters(snapshot, request.filters, request.context, who.hidden, request.exclude)
         available = None
@@ -158,7 +174,7 @@ class Recommendations(Endpoint):
             available = self.gateway.available(snapshot, region, subscriptions, at)
         found = shortlist(scores, snapshot.genres, Limits(request.n, request.diversity, allowed, available))
         clock.lap("rank")
-        whys = self._whys(snapshot, who, found.rows.tolist(), cold_start)
+        whys = self._whys(snapshot, who, found.rows.tolist(), scored.rung)
         clock.lap("explain")
         contents = _contents(snapshot, found, whys, region, subscriptions or (), at)
         clock.lap("offers")
@@ -174,7 +190,7 @@ class Recommendations(Endpoint):
             at=at,
             simulated=any(content.simulated for content in contents),
             steps=[
-                StepReply(name="score", said=said),
+                StepReply(name="score", said=scored.said),
                 *(StepReply(name=one.name, said=one.said, removed=one.removed) for one in taken),
                 *(_told(snapshot, step, request) for step in found.steps),
             ],
@@ -185,18 +201,25 @@ class Recommendations(Endpoint):
         users = snapshot.graph.ids("User")[:1]
         return {"user_id": users[0] if users else "somebody", "n": 5}
 
-    def _whys(self, snapshot: Snapshot, who: Person, rows: list[int], cold_start: bool) -> list[Why]:
+    def _whys(self, snapshot: Snapshot, who: Person, rows: list[int], rung: str | None) -> list[Why]:
         """Reasons of a list; they hold while version and history stay, so they are kept a while."""
         history = who.users.history.indices.tobytes()
-        listed = (snapshot.version.ref, int(who.users.rows[0]), history, cold_start, tuple(rows))
+        listed = (snapshot.version.ref, int(who.users.rows[0]), history, rung, tuple(rows))
         whys = self._told.get(listed)
         if whys is None:
-            whys = [_why(snapshot, who, row, cold_start) for row in rows]
+            whys = [_why(snapshot, who, row, rung) for row in rows]
             with self._lock:
                 self._told[listed] = whys
                 while len(self._told) > _LISTS_KEPT:
                     self._told.popitem(last=False)
         return whys
+
+    def _scores(self, snapshot: Snapshot, who: Person, is_bare: bool, region: str | None) -> _Scored:
+        answer = None if is_bare else self._strangers.answer(snapshot, who, region)
+        if answer is None:
+            return _scores(snapshot, who, is_bare)
+        events = who.users.history.nnz
+        return _Scored(answer.scores[0], answer.rungs[0], not events, sources_of(answer, events))
 
     def _person(self, snapshot: Snapshot, request: RecommendationsRequest) -> Person:
         user_id = hashed_user(request.user_id)
@@ -233,23 +256,21 @@ def _where(
     return region_code(snapshot, region), platform_ids(snapshot, subscriptions)
 
 
-def _scores(snapshot: Snapshot, who: Person, is_bare: bool) -> tuple[np.ndarray, bool, str]:
-    """(i,) scores, whether they are those of a cold start, and a sentence on where they come from."""
+def _scores(snapshot: Snapshot, who: Person, is_bare: bool) -> _Scored:
+    """Scores of the model, or of popularity where it has none for this person."""
     facts, version = snapshot.model.facts, snapshot.version
     can_score = who.is_known and (is_bare or who.has_history) or who.has_history and facts.scores_cold_user
     if not can_score:
-        return (
-            snapshot.popularity,
-            True,
-            "nothing liked is known of this person: contents liked by most people",
-        )
+        said = "nothing liked is known of this person: contents liked by most people"
+        return _Scored(snapshot.popularity, "popularity", True, said)
     scores = snapshot.model.score(who.users)[0]
     told = f" and {who.feedback_count} events of feedback" if who.feedback_count else ""
-    return scores, False, f"{version.ref} ({version.model}) on {who.users.history.nnz} liked contents{told}"
+    said = f"{version.ref} ({version.model}) on {who.users.history.nnz} liked contents{told}"
+    return _Scored(scores, None, False, said)
 
 
-def _why(snapshot: Snapshot, who: Person, row: int, cold_start: bool) -> Why:
-    if cold_start:
+def _why(snapshot: Snapshot, who: Person, row: int, rung: str | None) -> Why:
+    if rung not in (None, "history"):  # what the person liked gave less than what others do
         liked = int(snapshot.popularity[row])
         return Why(because=[f"{liked:,} people liked it"] if liked else [], connections=[])
     told = explain(snapshot.model, who.users, row, snapshot.paths, _REASONS)
