@@ -24,7 +24,7 @@ from kg.store import open_store
 from models.store import ModelStore
 from serve.client import Client, LocalClient
 
-MODELS = ("random", "popularity", "item_knn", "ials", "ease", "hybrid", "graphsage_demo")
+MODELS = ("random", "popularity", "item_knn", "ials", "ease", "hybrid", "fusion", "graphsage_demo")
 """Experiments that the demo runs, each a file in ``configs/experiments/``."""
 
 

@@ -61,7 +61,7 @@ class Committee(Recommender):
             draws_on=tuple(sorted({fact for facts in stated for fact in facts.draws_on})),
             is_personal=any(facts.is_personal for facts in stated),
         )
-        self._latest: tuple[bytes, list[np.ndarray]] = (b"", [])
+        self._latest: tuple[bytes, list[Users], list[np.ndarray]] = (b"", [], [])
 
     def _made(self, label: str, settings: Mapping[str, Any]) -> Member:
         name = settings.get("model", label)
@@ -71,7 +71,7 @@ class Committee(Recommender):
         return Member(label, recommenders.build(name, own), settings.get("recency"))
 
     def fit(self, training: Training) -> None:
-        self._latest = (b"", [])
+        self._latest = (b"", [], [])
         for member in self._members:
             member.model.fit(training)
 
@@ -84,12 +84,11 @@ class Committee(Recommender):
         first = users.first()
         is_other = first.history.indices != content_row
         given = np.zeros(first.history.nnz)
-        parts = self.influence(first, self.scores(first), content_row)
-        for member, part in zip(self._members, parts.tolist(), strict=True):
+        seen, scores = self._asked(first)
+        parts = self.influence(first, scores, content_row).tolist()
+        for member, one, part in zip(self._members, seen, parts, strict=True):
             if part > 0:
-                helped = (
-                    np.maximum(member.model.contributions(member.users(first), content_row), 0) * is_other
-                )
+                helped = np.maximum(member.model.contributions(one, content_row), 0) * is_other
                 if (total := helped.sum()) > 0:
                     given += part * helped / total
         return given
@@ -99,25 +98,32 @@ class Committee(Recommender):
         return {f"{label}/{key}": array for label, arrays in named for key, array in arrays.items()}
 
     def restore(self, arrays: Mapping[str, np.ndarray], graph: GraphArrays) -> None:
-        self._latest = (b"", [])
+        self._latest = (b"", [], [])
         for member in self._members:
             prefix = f"{member.label}/"
             own = {key[len(prefix) :]: array for key, array in arrays.items() if key.startswith(prefix)}
             member.model.restore(own, graph)
 
     def scores(self, users: Users) -> list[np.ndarray]:
-        """(b, i) of each member; those of the last single user are kept, whose list is explained next."""
-        if len(users.rows) != 1:
-            return [member.model.score(member.users(users)) for member in self._members]
-        key = _key(users)
-        known, scores = self._latest
-        if known != key:
-            scores = [member.model.score(member.users(users)) for member in self._members]
-            self._latest = (key, scores)
-        return scores
+        """(b, i) of each member."""
+        return self._asked(users)[1]
+
+    def _asked(self, users: Users) -> tuple[list[Users], list[np.ndarray]]:
+        """The people as each member sees them, and its (b, i) scores.
+
+        Those of the last single person are kept: the list is explained next.
+        """
+        key, latest = key_of(users) if len(users.rows) == 1 else b"", self._latest
+        if key and latest[0] == key:
+            return latest[1:]
+        seen = [member.users(users) for member in self._members]
+        scores = [member.model.score(one) for member, one in zip(self._members, seen, strict=True)]
+        if key:
+            self._latest = (key, seen, scores)
+        return seen, scores
 
 
-def _key(users: Users) -> bytes:
+def key_of(users: Users) -> bytes:
     """Equal for equal people with equal histories."""
     history = users.history
     parts = [np.int64(users.rows[0]).tobytes(), history.indices.tobytes(), history.data.tobytes()]

@@ -1,8 +1,8 @@
 """Several closed-form models as one whose weights are learned: boosted trees over what the members say.
 
 The trees learn from likes that no member had seen: the last ones of each history are kept back, members are
-fitted on the others, and only then on all. u users · b users asked for · r contents that are ranked · m members
-· f features · c candidates of a user."""
+fitted on the others, and only then on all. u users · b users asked for · r contents that are ranked
+· m members · f features · c candidates of a user."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +15,7 @@ import scipy.sparse as sp
 
 from configs.registry import SettingError
 from kg.arrays import GraphArrays
-from models.committee import Committee, check_members
+from models.committee import Committee, check_members, key_of
 from models.history import recent
 from models.interface import Training, Users, recommenders
 from models.item_item import places
@@ -107,10 +107,18 @@ class Fusion(Committee):
         if not self._trees:
             ranked = [1 + np.count_nonzero(own[0] > own[0, content_row]) for own in scores]
             return 1 / np.array(ranked)
-        this = np.zeros((1, len(self._contents)), bool)
-        this[0, place] = True
-        given = self._booster.predict(self._look(users, this)[2], pred_contrib=True)[0]
-        return np.maximum(given[: _OF_MEMBER * count].reshape(count, _OF_MEMBER).sum(axis=1), 0)
+        key, described = key_of(users), self._described  # one read: other threads write it too
+        if described[0] != key:  # the list of one person is explained title by title
+            self._described = described = (key, *self._look(users)[1:])
+        _, chosen, features = described
+        if chosen[0, place]:
+            this = features[[np.count_nonzero(chosen[0, :place])]]
+        else:
+            alone = np.zeros_like(chosen)
+            alone[0, place] = True
+            this = self._look(users, alone)[2]
+        given = self._booster.predict(this, pred_contrib=True, num_threads=1)[0, : _OF_MEMBER * count]
+        return np.maximum(given.reshape(count, _OF_MEMBER).sum(axis=1), 0)  # 0 where a member spoke against
 
     def arrays(self) -> dict[str, np.ndarray]:
         return super().arrays() | {
@@ -124,7 +132,7 @@ class Fusion(Committee):
 
     def restore(self, arrays: Mapping[str, np.ndarray], graph: GraphArrays) -> None:
         super().restore(arrays, graph)
-        self.__dict__.pop("_booster", None)
+        self._forget()
         self._trees = arrays["trees"].tobytes().decode()
         self._contents, self._size = arrays["rankable"], int(arrays["size"][0])
         self._popularity, self._year, self._genres = arrays["popularity"], arrays["year"], arrays["genres"]
@@ -133,9 +141,14 @@ class Fusion(Committee):
     def _booster(self) -> lightgbm.Booster:
         return lightgbm.Booster(model_str=self._trees)
 
+    def _forget(self) -> None:
+        """Drops what was made of other trees."""
+        self.__dict__.pop("_booster", None)
+        self._described: tuple[bytes, np.ndarray, np.ndarray] = (b"", np.empty((1, 0)), np.empty((0, 0)))
+
     def _begin(self, training: Training) -> None:
         """What the context features read of a training."""
-        self.__dict__.pop("_booster", None)
+        self._forget()
         self._size = training.positives.shape[1]
         likes = np.bincount(training.positives.indices, minlength=self._size)
         # where no member can tell unliked contents apart, they stand below all others

@@ -195,3 +195,16 @@ def test_a_title_never_explains_itself(kind):
 def test_a_setting_that_cannot_be_is_refused(given_settings, says):
     with pytest.raises(SettingError, match=says):
         recommenders.build("fusion", given_settings)
+
+
+def test_a_list_is_explained_as_each_title_alone():
+    whole = training()
+    model = Fusion(FusionConfig(MEMBERS, candidates=10))
+    model.fit(whole)
+    users = Users(np.array([2]), whole.positives[[2]], whole.times[[2]])
+    scores = model.scores(users)
+    together = [model.influence(users, scores, row) for row in range(40)]
+    for row in range(40):
+        model._forget()
+        np.testing.assert_allclose(model.influence(users, scores, row), together[row])
+    assert any(parts.any() for parts in together)
