@@ -53,7 +53,8 @@ class Committee(Recommender):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self._members = [self._made(label, settings) for label, settings in config.members.items()]
+        # by label: a version that comes back from disk has lost the order in which they were written
+        self._members = [self._made(label, settings) for label, settings in sorted(config.members.items())]
         stated = [member.model.facts for member in self._members]
         self.facts = ModelFacts(
             scores_cold_user=any(facts.scores_cold_user for facts in stated),

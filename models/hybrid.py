@@ -53,4 +53,4 @@ class Hybrid(Committee):
 
     @property
     def _weights(self) -> list[float]:
-        return [float(settings["weight"]) for settings in self.config.members.values()]
+        return [float(settings["weight"]) for _, settings in sorted(self.config.members.items())]

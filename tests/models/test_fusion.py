@@ -208,3 +208,25 @@ def test_a_list_is_explained_as_each_title_alone():
         model._forget()
         np.testing.assert_allclose(model.influence(users, scores, row), together[row])
     assert any(parts.any() for parts in together)
+
+
+@pytest.mark.parametrize("kind", ["fusion", "hybrid"])
+def test_the_order_in_which_members_are_written_says_nothing(kind):
+    # a manifest on disk is written by key: the members come back in another order
+    own = {} if kind == "fusion" else {"weight": 0.5}
+    members = {
+        "more": {"model": "random", **own},
+        "ease": {"regularization": 5.0, **own},
+        "chance": {"model": "popularity", **own},
+    }
+    if kind == "hybrid":
+        members["ease"]["weight"] = 3.0
+    seen = training()
+    fitted = recommenders.build(kind, {"members": members})
+    fitted.fit(seen)
+    again = recommenders.build(kind, {"members": dict(sorted(members.items()))})
+    again.restore(fitted.arrays(), seen.graph)
+    rows = np.arange(20)
+    users = Users(rows, seen.positives[rows], seen.times[rows])
+    np.testing.assert_array_equal(again.score(users), fitted.score(users))
+    assert again.reasons(users, 3) == fitted.reasons(users, 3)
