@@ -1,7 +1,6 @@
 """The command line: wrong use and broken things end in a sentence and an exit code, never in a traceback."""
 
 import json
-import sys
 
 import pytest
 
@@ -11,22 +10,8 @@ from kg.downloads import OfflineError
 
 
 @pytest.fixture
-def mg(monkeypatch, tmp_path, capfd):
-    """Runs ``mg`` in this process with a home of its own; gives exit code, output and errors."""
-    monkeypatch.setenv("MG_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("MG_DATA", raising=False)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["mg", *words])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stopped:
-            code = stopped.code or 0
-        said = capfd.readouterr()
-        return code, said.out, said.err
-
-    return call
+def mg(mg_in, tmp_path):
+    return mg_in(tmp_path / "home")
 
 
 @pytest.mark.parametrize(

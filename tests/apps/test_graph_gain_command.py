@@ -1,11 +1,9 @@
 """``mg graph-gain`` from a file to a table, a sentence and a result on disk."""
 
 import json
-import sys
 
 import pytest
 
-from apps import cli
 from configs.home import Home
 from kg.arrays import from_records
 from kg.worlds import WorldConfig, world
@@ -20,23 +18,12 @@ measure: {metrics: [ndcg@10], list_metrics: [], resamples: 100}
 
 
 @pytest.fixture
-def mg(monkeypatch, tmp_path, capfd):
-    monkeypatch.setenv("MG_HOME", str(tmp_path))
+def mg(mg_in, tmp_path):
     made = world(WorldConfig(users=40, contents=40, duplicate_share=0.0))
     from_records("world", made.nodes, made.hyperedges).publish(Home(tmp_path).arrays("world"))
     (tmp_path / "small.yaml").write_text(EXPERIMENT)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["mg", "graph-gain", *words, "--data", "world"])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stopped:
-            code = stopped.code or 0
-        said = capfd.readouterr()
-        return code, said.out, said.err
-
-    return call
+    call = mg_in(tmp_path, "world")
+    return lambda *words: call("graph-gain", *words)
 
 
 def test_a_table_a_sentence_and_a_result(mg, tmp_path):

@@ -1,11 +1,9 @@
 """The commands that measure what stands between scores and a person."""
 
 import json
-import sys
 
 import pytest
 
-from apps import cli
 from configs.home import Home
 from configs.registry import import_parts
 from experiments.run import run
@@ -32,21 +30,8 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture
-def mg(monkeypatch, home, capfd):
-    """Runs ``mg`` in this process; gives exit code, output and errors."""
-    monkeypatch.setenv("MG_HOME", str(home.root))
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["mg", *words])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stopped:
-            code = stopped.code or 0
-        said = capfd.readouterr()
-        return code, said.out, said.err
-
-    return call
+def mg(mg_in, home):
+    return mg_in(home.root)
 
 
 def test_steps_print_a_row_for_each(mg):

@@ -2,11 +2,9 @@
 
 import csv
 import json
-import sys
 
 import pytest
 
-from apps import cli
 from configs.home import Home
 from configs.registry import import_parts
 from experiments.run import run
@@ -33,22 +31,8 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture
-def mg(monkeypatch, root, capfd):
-    """Runs ``mg`` in this process on that home; gives exit code, output and errors."""
-    monkeypatch.setenv("MG_HOME", str(root))
-    monkeypatch.setenv("MG_DATA", "world")
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["mg", *map(str, words)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stopped:
-            code = stopped.code or 0
-        said = capfd.readouterr()
-        return code, said.out, said.err
-
-    return call
+def mg(mg_in, root):
+    return mg_in(root, "world")
 
 
 def test_a_report_of_all_seeds(mg, tmp_path):

@@ -29,22 +29,8 @@ def home(tmp_path):
 
 
 @pytest.fixture
-def mg(monkeypatch, home, capfd):
-    """Runs ``mg`` in this process over the small home; gives exit code, output and errors."""
-    monkeypatch.setenv("MG_HOME", str(home.root))
-    monkeypatch.setenv("MG_DATA", GRAPH)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["mg", *words, "--data", GRAPH])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stopped:
-            code = stopped.code or 0
-        said = capfd.readouterr()
-        return code, said.out, said.err
-
-    return call
+def mg(mg_in, home):
+    return mg_in(home.root, GRAPH)
 
 
 def test_the_watcher_takes_a_shadow_to_canary_and_a_canary_to_champion(home):
