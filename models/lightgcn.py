@@ -187,9 +187,9 @@ class LightGCN(VectorRecommender):
         """() mean of −log σ(liked − drawn), and λ / 2m · squared length of the learned vectors it reads."""
         people, size = len(self._users), len(users)
         nodes = torch.cat([users, people + liked, people + drawn]).to(self._device)  # (3 m,)
-        user, positive, negative = self._smooth(self.module.weight)[nodes].split(size)
+        user, positive, negative = self._smooth(self.module.weight).index_select(0, nodes).split(size)
         gap = (user * (positive - negative)).sum(1)
-        length = self.module.weight[nodes].square().sum() / size
+        length = self.module.weight.index_select(0, nodes).square().sum() / size
         return nn.functional.softplus(-gap).mean() + self.config.regularization / 2 * length
 
     def _softmax(self, users: Tensor, liked: Tensor, generator: torch.Generator) -> Tensor:
@@ -197,12 +197,12 @@ class LightGCN(VectorRecommender):
         distinct, user = torch.unique(users, return_inverse=True)
         contents, log_chance = self._candidates.draw(liked, generator)
         nodes = torch.cat([distinct, people + contents]).to(device)
-        vectors = nn.functional.normalize(self._smooth(self.module.weight)[nodes], dim=1)
+        vectors = nn.functional.normalize(self._smooth(self.module.weight).index_select(0, nodes), dim=1)
         scores = vectors[: len(distinct)] @ vectors[len(distinct) :].T / self.config.temperature
         is_liked = torch.from_numpy(self._liked[distinct.numpy()][:, contents.numpy()].toarray() > 0)
         column = torch.searchsorted(contents, liked)
         given = (part.to(device) for part in (user, column, is_liked, log_chance))
-        length = self.module.weight[nodes].square().sum() / len(users)
+        length = self.module.weight.index_select(0, nodes).square().sum() / len(users)
         return sampled_softmax(scores, *given) + self.config.regularization / 2 * length
 
 
