@@ -53,7 +53,7 @@ tour: setup
 
 leaderboard: setup
 	for name in $(BOARD); do $(MG) run experiments/$$name.yaml $(if $(DATA),--data "$(DATA)") || exit 1; done
-	$(MG) report --out "reports/$(or $(notdir $(DATA)),movielens-100k)" $(if $(DATA),--data "$(DATA)")
+	$(MG) report --split last_fifth --out "reports/$(or $(notdir $(DATA)),movielens-100k)" $(if $(DATA),--data "$(DATA)")
 
 serve: setup
 	$(MG) serve $(if $(DATA),--data "$(DATA)")

@@ -208,7 +208,7 @@ def _names(axes: Axes, names: Sequence[str]) -> None:
 
 
 def _x_label(axes: Axes, text: str) -> None:
-    axes.set_xlabel("\n".join(textwrap.wrap(text, 52)), color=INK, fontsize=11)
+    axes.set_xlabel("\n".join(textwrap.wrap(text, 36)), color=INK, fontsize=11)
 
 
 def _note(axes: Axes, text: str, where: tuple[float, float], offset: tuple[float, float], side: str) -> None:

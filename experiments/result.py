@@ -202,11 +202,16 @@ class RunResult:
         return replace(self, folder=target)
 
 
-def load_runs(parent: Path, run_ids: Sequence[str] = ()) -> list[RunResult]:
+def load_runs(parent: Path, run_ids: Sequence[str] = (), split: str | None = None) -> list[RunResult]:
     """Runs by id; without ids the latest run of each experiment on the split that was used last.
 
+    Args:
+        parent: folder of the runs.
+        run_ids: which; empty means the latest of each experiment.
+        split: name of the split to look at, without ids; None means whichever was used last.
+
     Raises:
-        ResultError: an id that is not there, or no run at all.
+        ResultError: an id that is not there, or no such run at all.
     """
     if run_ids:
         for run_id in run_ids:
@@ -214,10 +219,12 @@ def load_runs(parent: Path, run_ids: Sequence[str] = ()) -> list[RunResult]:
                 there = ", ".join(run.run_id for run in runs(parent)) or "none yet"
                 raise ResultError(f"no run {run_id!r} under {parent}; there are: {there}")
         return [RunResult.load(Path(parent) / run_id) for run_id in run_ids]
-    found = sorted(runs(parent), key=lambda run: (run.started, run.run_id))
+    named = (run for run in runs(parent) if split in (None, run.split_name))
+    found = sorted(named, key=lambda run: (run.started, run.run_id))
     if not found:
         raise ResultError(
-            f"no run under {parent} yet: run an experiment first, as `mg run experiments/ease.yaml`"
+            f"no run{f' on {split}' if split else ''} under {parent} yet: "
+            "run an experiment first, as `mg run experiments/ease.yaml`"
         )
     return list({run.name: run for run in found if run.split_hash == found[-1].split_hash}.values())
 

@@ -16,12 +16,21 @@ Runs = Annotated[
 Seeds = Annotated[
     bool, typer.Option("--seeds", help="The latest run of each experiment and seed: mean and spread.")
 ]
+SplitName = Annotated[
+    str | None, typer.Option("--split", help="Look at runs on this split; none means the one used last.")
+]
 
 
 @app.command()
-def compare(runs: Runs = None, seeds: Seeds = False, data: Data = None, as_json: AsJson = False) -> None:
+def compare(
+    runs: Runs = None,
+    split: SplitName = None,
+    seeds: Seeds = False,
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
     """The leaderboard of runs on one split, with intervals and tests. Example: mg compare --seeds"""
-    results = _chosen(Home.here(), data, runs or (), seeds)
+    results = _chosen(Home.here(), data, runs or (), split, seeds)
     if as_json:
         from experiments.compare import compare as compare_runs
 
@@ -34,6 +43,7 @@ def compare(runs: Runs = None, seeds: Seeds = False, data: Data = None, as_json:
 def report(
     out: Annotated[Path, typer.Option(help="Folder for the report; made where it is not there.")],
     runs: Runs = None,
+    split: SplitName = None,
     seeds: Seeds = False,
     latency: Annotated[
         bool, typer.Option(help="Time each saved model here and now, one user at a time.")
@@ -50,7 +60,7 @@ def report(
     from kg.datasets import graph_name
 
     home, name = Home.here(), graph_name(data)
-    results = _chosen(home, data, runs or (), seeds)
+    results = _chosen(home, data, runs or (), split, seeds)
     graph = GraphArrays.open(home.arrays(name) / results[0].graph_hash)
     with console.progress_bar("report") as feed:
         feed("timing models" if latency else "tables and figures")
@@ -59,7 +69,8 @@ def report(
             tuple(searches(home.searches(name))),
             latency_of(home, graph) if latency else None,
             simulated_in(graph),
-            f"mg report --data {name} --out {out.name}{' --seeds' if seeds else ''}",
+            f"mg report --data {name} --split {results[0].split_name}"
+            f"{' --seeds' if seeds else ''} --out {out.name}",
         )
         files = write(report_of(evidence), out, results)
     if as_json:
@@ -100,7 +111,9 @@ def show_results(results: Sequence[Any]) -> None:
         console.out.print(line)
 
 
-def _chosen(home: Home, data: str | None, run_ids: Sequence[str], seeds: bool) -> list[Any]:
+def _chosen(
+    home: Home, data: str | None, run_ids: Sequence[str], split: str | None, seeds: bool
+) -> list[Any]:
     """Runs by id, or the latest of each experiment; with ``seeds`` the latest of each seed on that split."""
     from experiments.compare import by_seed
     from experiments.result import load_runs
@@ -108,7 +121,7 @@ def _chosen(home: Home, data: str | None, run_ids: Sequence[str], seeds: bool) -
     from kg.datasets import graph_name
 
     parent = home.runs(graph_name(data))
-    latest = load_runs(parent, run_ids)
+    latest = load_runs(parent, run_ids, split)
     return by_seed(all_runs(parent), latest[0].split_hash) if seeds and not run_ids else latest
 
 

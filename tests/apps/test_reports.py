@@ -84,6 +84,7 @@ def test_a_reproduction_is_shown(mg, tmp_path):
         (("reproduce", "gf_cf_gowalla", "--path", "nowhere"), 2, "check the path"),
         (("report",), 2, "--out"),
         (("report", "nothing", "--out", "x"), 1, "no run 'nothing'"),
+        (("compare", "--split", "nowhere"), 1, "no run on nowhere"),
     ],
 )
 def test_wrong_use_is_told(mg, words, code, says):
