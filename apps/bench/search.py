@@ -15,7 +15,7 @@ import numpy as np
 
 from configs.home import Home
 from configs.loading import load
-from configs.registry import fill
+from configs.registry import fill, import_parts
 from experiments.chosen import cut_for
 from experiments.search import search
 from experiments.spaces import SearchConfig
@@ -119,7 +119,7 @@ def _configs(workers: int) -> list[dict[str, Any]]:
                 "model.factors": {"int": [8, 64], "scale": "pow2"},
                 "model.regularization": {"float": [1.0, 100.0], "scale": "log"},
             },
-            "trials": 12,
+            "trials": 30,
             "workers": workers,
             **_SHARED,
         },
@@ -171,7 +171,9 @@ def _killed(
 def _sit(config: Mapping[str, Any], graph: GraphArrays, home: Home, after_s: float) -> None:
     """A search in a process of its own, killed this long after it first spoke."""
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("fork").Process(target=_speak, args=(config, graph, home, theirs))
+    # not a fork: Ray's connections of this process would hang in a copy of it
+    fresh = multiprocessing.get_context("spawn")
+    process = fresh.Process(target=_speak, args=(config, graph.folder, home, theirs))
     process.start()
     theirs.close()
     try:
@@ -184,8 +186,9 @@ def _sit(config: Mapping[str, Any], graph: GraphArrays, home: Home, after_s: flo
     process.join()
 
 
-def _speak(config: Mapping[str, Any], graph: GraphArrays, home: Home, wire: Connection) -> None:
-    search(config, graph, home, lambda standing: wire.send(len(standing.result.trials)))
+def _speak(config: Mapping[str, Any], folder: Path, home: Home, wire: Connection) -> None:
+    import_parts("models")
+    search(config, GraphArrays.open(folder), home, lambda standing: wire.send(len(standing.result.trials)))
 
 
 def _there(home: Home, graph: GraphArrays) -> SearchResult | None:
