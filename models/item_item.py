@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
+import torch
 from implicit.nearest_neighbours import (
     BM25Recommender,
     CosineRecommender,
@@ -201,18 +202,19 @@ def _strongest_of_columns(weights: np.ndarray, kept: int) -> sp.csr_array:
 
 
 _BLOCK = 512  # rows mirrored at once: as much as stays in cache
+_LAPACK_MOST = 30_000  # SciPy's spotrf ends the process at 41,000
 
 
 def _inverse(matrix: np.ndarray) -> np.ndarray:
     """(t, t) float32 inverse of a symmetric positive definite matrix, which is overwritten."""
     if not len(matrix):
         return matrix
+    if len(matrix) > _LAPACK_MOST:
+        return _inverse_by_blocks(matrix.T if matrix.flags.f_contiguous else matrix)
     factor, failed = spotrf(matrix, lower=1, clean=0, overwrite_a=1)
     inverse, failed_too = (factor, failed) if failed else spotri(factor, lower=1, overwrite_c=1)
     if failed or failed_too:
-        raise np.linalg.LinAlgError(
-            f"XᵀX + λI over {len(matrix)} contents is not positive definite in float32: raise regularization"
-        )
+        raise _not_definite(len(matrix))
     whole = inverse.T  # in C order, and so far right in its upper half
     for first in range(0, len(whole), _BLOCK):
         rows = slice(first, first + _BLOCK)
@@ -254,6 +256,46 @@ def sparse_arrays(matrix: sp.csr_array) -> dict[str, np.ndarray]:
 def from_sparse_arrays(arrays: Mapping[str, np.ndarray], shape: tuple[int, int]) -> sp.csr_array:
     """What :func:`sparse_arrays` gave, as a matrix again."""
     return sp.csr_array((arrays["similarity"], arrays["indices"], arrays["indptr"]), shape=shape)
+
+
+def _inverse_by_blocks(matrix: np.ndarray, block: int = 2048) -> np.ndarray:
+    """The same, one block of contents swept after another: only blocks are ever handed to LAPACK.
+
+    Source: Goodnight, "A tutorial on the SWEEP operator", The American Statistician 33(3), 1979, by blocks.
+
+    Cost: O(t³) in products of blocks, half of them left out by symmetry; two (t, block) panels.
+    """
+    whole = torch.from_numpy(matrix)
+    size = len(whole)
+    for first in range(0, size, block):
+        last = min(first + block, size)
+        here = slice(first, last)
+        panel = torch.cat([whole[here, :first].T, whole[first:, here]])  # (t, block), from the lower half
+        inner = panel[here].double()
+        factor, failed = torch.linalg.cholesky_ex(inner)
+        if failed:
+            raise _not_definite(size)
+        pivot = torch.cholesky_inverse(factor).float()
+        scaled = panel @ pivot  # (t, block)
+        for top in range(0, size, block):
+            rows = slice(top, min(top + block, size))
+            for columns in (slice(0, min(first, rows.stop)), slice(last, max(last, rows.stop))):
+                if top != first and columns.start < columns.stop:
+                    whole[rows, columns].addmm_(scaled[rows], panel[columns].T, alpha=-1)
+        whole[here, :first] = scaled[:first].T
+        whole[last:, here] = scaled[last:]
+        whole[here, here] = -pivot
+    whole.neg_()
+    for first in range(0, size, block):
+        rows = slice(first, first + block)
+        whole[rows, first + block :] = whole[first + block :, rows].T
+    return matrix
+
+
+def _not_definite(size: int) -> np.linalg.LinAlgError:
+    return np.linalg.LinAlgError(
+        f"XᵀX + λI over {size} contents is not positive definite in float32: raise regularization"
+    )
 
 
 def liked_contents(positives: sp.csr_array) -> np.ndarray:

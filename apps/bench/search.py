@@ -130,7 +130,7 @@ def _configs(workers: int) -> list[dict[str, Any]]:
                 "train.learning_rate": {"float": [0.003, 0.03], "scale": "log"},
                 "model.width": {"choice": [8, 16, 32]},
             },
-            "trials": 6,
+            "trials": 20,
             "workers": workers,
             **_SHARED,
         },

@@ -10,7 +10,7 @@ from models.explanation import without
 from models.factors import IALS, IALSConfig
 from models.hybrid import Hybrid, HybridConfig
 from models.interface import Training, Users, recommenders
-from models.item_item import EASE, EASEConfig, ItemKNN, ItemKNNConfig, _inverse
+from models.item_item import EASE, EASEConfig, ItemKNN, ItemKNNConfig, _inverse, _inverse_by_blocks
 from models.popularity import DAY_S, Popularity, PopularityConfig, Random, RandomConfig
 from models.ranking import ranks, reciprocal_rank_fusion
 
@@ -298,6 +298,20 @@ def test_hybrid_forgets_the_last_user_when_it_is_fitted_again():
 def test_bad_settings_say_what_must_hold(name, settings, says):
     with pytest.raises(SettingError, match=says):
         recommenders.build(name, settings)
+
+
+@pytest.mark.parametrize(("size", "block"), [(1, 4), (7, 3), (64, 16), (65, 16)])
+def test_an_inverse_swept_by_blocks_is_the_inverse(size, block):
+    draw = np.random.default_rng(size).random((size, 2 * size))
+    matrix = (draw @ draw.T + np.eye(size)).astype(np.float32)
+    found = _inverse_by_blocks(matrix.copy(), block)
+    np.testing.assert_allclose(found, np.linalg.inv(matrix.astype(np.float64)), atol=2e-5)
+    np.testing.assert_allclose(found, found.T, atol=2e-6)
+
+
+def test_a_sweep_over_what_is_not_definite_says_so():
+    with pytest.raises(np.linalg.LinAlgError, match="raise regularization"):
+        _inverse_by_blocks(-np.eye(9, dtype=np.float32), 4)
 
 
 def test_the_inverse_is_whole_beyond_one_block():
