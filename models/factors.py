@@ -9,7 +9,7 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 from implicit.cpu.als import AlternatingLeastSquares
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from configs.registry import SettingError
 from kg.arrays import GraphArrays
@@ -91,7 +91,8 @@ class IALS(Recommender):
             liked = self._vectors[np.where(is_known, places_of, 0)].astype(np.float64)  # (h, d)
             equation = self._gram + liked.T @ (liked * np.where(is_known, confidence - 1, 0)[:, None])
             equation[np.diag_indices_from(equation)] += self.config.regularization
-            solved = scipy.linalg.solve(equation, liked.T * confidence, assume_a="pos")
+            with self._pools.limit(limits=1, user_api="blas"):  # small, and other threads only wait for it
+                solved = scipy.linalg.solve(equation, liked.T * confidence, assume_a="pos")
             self._latest = (key, solved)
         return solved
 
@@ -107,6 +108,7 @@ class IALS(Recommender):
         """Keeps (t, d) vectors of the contents and their (d, d) product with themselves."""
         self._vectors, self._gram = np.ascontiguousarray(vectors), np.ascontiguousarray(gram)
         self._latest: tuple[bytes, np.ndarray] = (b"", np.empty((0, 0)))
+        self._pools = ThreadpoolController()
         self._places = places(self._contents, self._size)
         with threadpool_limits(limits=1, user_api="blas"):
             self._folder = self._solver(seed=0)
