@@ -8,8 +8,8 @@ from models.ranking import top
 from models.store import ModelStore
 from serve.client import LocalClient
 from serve.problems import Problem
-from serve.shortlist import Limits, shortlist
-from tests.serve.small_home import GRAPH, USER, training_of
+from serve.shortlist import Limits, person, shortlist
+from tests.serve.small_home import GRAPH, USER, save, training_of
 
 BARE = {"diversity": 0, "filters": {"include_rated": True, "include_unavailable": True}}
 
@@ -28,6 +28,35 @@ def test_bare_ranking_is_the_models_own(client, graph, home):
         rows = top(model.score(users), 20, allowed)[0]
         expected = [graph.id_of("Content", content) for content in rows[rows >= 0]]
         assert client.bare_ranking("ease/1", graph.id_of("User", row), 20) == expected
+
+
+def test_a_model_that_reads_when_something_was_liked_ranks_as_offline(graph, home):
+    training = training_of(graph)
+    version = save(home, graph, "hybrid", {"members": {"ease": {"weight": 1, "recency": 2}}})
+    model, moved = ModelStore(home.models).restore(version, graph), 0
+    with LocalClient(home, GRAPH, version.ref) as client:
+        for row in range(graph.size("User")):
+            told = Users(np.array([row]), training.positives[[row]], training.times[[row]])
+            allowed = training.rankable.copy()
+            allowed[told.history.indices] = False
+            timed, untimed = (
+                [graph.id_of("Content", content) for content in rows[rows >= 0]]
+                for users in (told, Users(told.rows, told.history))
+                for rows in top(model.score(users), 20, allowed)
+            )
+            assert client.bare_ranking(version.ref, graph.id_of("User", row), 20) == timed
+            moved += timed != untimed
+    assert moved  # else times would decide nothing here
+
+
+def test_what_was_just_liked_is_the_latest_of_a_history(client, graph):
+    known = client.recommend({"user_id": USER, "n": 5})
+    client.feedback({"user_id": USER, "content_id": known.contents[-1].content_id, "event": "like"})
+    snapshot = client.gateway.snapshot()
+    users = person(snapshot, USER, client.gateway.feedback.of_user(USER), 8.0, True).users
+    np.testing.assert_array_equal(users.times.indices, users.history.indices)
+    latest = users.times.indices[users.times.data.argmax()]
+    assert graph.id_of("Content", latest) == known.contents[-1].content_id
 
 
 def test_bare_ranking_ignores_feedback_and_names_the_version(client, graph):
