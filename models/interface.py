@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import scipy.sparse as sp
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from configs.registry import Registry
 from kg.arrays import GraphArrays
@@ -147,8 +147,3 @@ class Trainable(Recommender):
 
 
 recommenders: Registry[type[Recommender]] = Registry("recommender")
-
-
-def to_tensor(matrix: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
-    """A tensor over the same memory where that is possible."""
-    return torch.from_numpy(np.ascontiguousarray(matrix)).to(device)
