@@ -11,11 +11,8 @@ import numpy as np
 from configs.home import Home
 from experiments.rollout import ArmCounts, Counts, RolloutConfig
 from kg.exposures import Exposure, ExposureLog
-from kg.feedback import FeedbackEvent, FeedbackLog, opinions
+from kg.feedback import POSITIVE_RATING, FeedbackEvent, FeedbackLog, opinions
 from models.candidate import Candidate
-
-POSITIVE_RATING = 8.0
-"""Ratings from here on, 0 to 10, count as positive, as where endpoints build histories."""
 
 
 @dataclass

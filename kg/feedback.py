@@ -15,6 +15,8 @@ Event = Literal["rating", "like", "dislike", "dismiss", "watchlist", "watched"]
 EVENTS: tuple[str, ...] = get_args(Event)
 RANGES = {"rating": (0.0, 10.0), "watched": (0.0, 1.0)}
 """Values that an event must carry; the others carry none."""
+POSITIVE_RATING = 8.0
+"""Ratings from here on, 0 to 10, count as liked by whoever reads the log."""
 LIKE_RATING, DISLIKE_RATING = 9.0, 2.0
 """What a like and a dislike stand for on the scale of ratings, 0 to 10."""
 WATCHED_SHARE = 0.7

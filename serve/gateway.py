@@ -13,7 +13,7 @@ import numpy as np
 
 from configs.home import Home
 from kg.exposures import ExposureLog
-from kg.feedback import FeedbackLog
+from kg.feedback import POSITIVE_RATING, FeedbackLog
 from models.aliases import Aliases, Holding
 from models.store import ModelStore, ModelVersion
 from serve.arms import Arms, Trial
@@ -21,7 +21,6 @@ from serve.counters import Counters
 from serve.problems import Problem
 from serve.snapshot import Snapshot, open_snapshot, warm_up
 
-POSITIVE_RATING = 8.0  # 0 to 10
 _POLL_S = 1.0
 _RETRY_S = 10.0
 _HOUR_S = 3600
