@@ -172,10 +172,10 @@ def seeded(cut: Split, seed: int) -> Split:
 
 
 def floor_report(name: str, part: Part, config: EvaluationConfig) -> Report:
-    """What the bar for a first promotion reaches on the same users."""
+    """What the bar for a first promotion reaches on the same users; its values per user alone are read."""
     floor = recommenders.build(name, {})
     floor.fit(part.training)
-    return evaluate(floor, part, replace(config, list_metrics=()))
+    return evaluate(floor, part, replace(config, list_metrics=(), regions=0, platforms=0))
 
 
 def sample_lists(model: Recommender, part: Part, seed: int) -> dict[str, list[str]]:
