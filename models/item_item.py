@@ -146,9 +146,10 @@ class EASE(ItemItem):
 
     Source: Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019, arXiv:1905.03257, eq. 8.
 
-    Cost: O(t³) time once through a Cholesky factor, all of it in place in one (t, t) float32 matrix (6.7 GB
-    for 41,000 contents); O(u t²) and one (u, t) matrix more where users are less than half as many. What is
-    stored is that matrix, or with ``kept`` 8 bytes for each weight that stays.
+    Cost: O(t³) time once through a Cholesky factor, by sweeps of blocks above 30,000 contents, all of it in
+    place in one (t, t) float32 matrix (6.7 GB for 41,000 contents); O(u t²) and one (u, t) matrix more where
+    users are less than half as many. What is stored is that matrix, or with ``kept`` 8 bytes for each weight
+    that stays.
     """
 
     config: EASEConfig
