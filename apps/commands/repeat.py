@@ -20,7 +20,10 @@ def repeat(
     over: Annotated[str, typer.Option(help="key=value,value,… such as seed=0,1,2 or fold=0,1,2,3,4.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key.key=value each.")] = None,
     against: Annotated[
-        str | None, typer.Option(help="Another experiment, repeated alike and tested user by user.")
+        str | None,
+        typer.Option(
+            help="Another experiment, as its file says (overrides are of the first), tested user by user."
+        ),
     ] = None,
     metric: Annotated[str, typer.Option(help="What is shown and tested.")] = "ndcg@10",
     data: Data = None,
