@@ -32,9 +32,10 @@ class Mean(Attention):
     family = "extra"
     nature = "aggregator"
     causal = True
+    takes_mask = True
 
     def forward(self, query: Tensor, source: Tensor, neighbours: Tensor | None, pairs: Pairs) -> Tensor:
-        self.check(pairs)
+        self.check(query, source, neighbours, pairs)
         return mean(query, source, neighbours, pairs)
 
 
@@ -59,13 +60,14 @@ class GraphSAGEMean(Attention):
     family = "graph"
     nature = "aggregator"
     causal = True
+    takes_mask = True
 
     def __init__(self, config: AttentionConfig) -> None:
         super().__init__(config)
         self.weight = nn.Linear(2 * config.dim, config.dim, bias=False)
 
     def forward(self, query: Tensor, source: Tensor, neighbours: Tensor | None, pairs: Pairs) -> Tensor:
-        self.check(pairs)
+        self.check(query, source, neighbours, pairs)
         mixed = self.weight(torch.cat([query, mean(query, source, neighbours, pairs)], -1))
         return mixed * seen(pairs, query.shape[1]).any(-1, keepdim=True)
 
