@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from configs.registry import fill
+from configs.registry import SettingError, fill
 from kg import schema
 from models.attention import Attention, AttentionConfig, Pairs, attentions
+from models.attention.base import READS
 from models.features import FeaturesConfig, content_features
 from models.interface import ModelFacts, Training, recommenders
 from models.losses import LOSSES
@@ -39,6 +40,8 @@ FACTS = (
     "AWARDED",
     "SEQUEL_OF",
 )
+EDGE_WIDTH = 2
+"""Features of an edge that a mechanism may read: how old its fact is, and whether it has a time at all."""
 SAMPLERS: Mapping[str, type[Sampler]] = {"dgl": DGLSampler, "torch": TorchSampler}
 
 
@@ -102,24 +105,76 @@ class GraphSAGEConfig:
         if min(self.bases, self.batch, self.negative_count, self.temperature) <= 0:
             raise ValueError(f"bases, batch, negative_count and temperature must be above 0, got {self}")
         self.features_config()
-        for width, heads in zip(self.widths[1:], self.heads, strict=True):
-            self.attention_config(width, heads, 1)
+        for layer in range(layers):
+            self.attention_config(layer)
 
     def features_config(self) -> FeaturesConfig:
         """Settings of the content features."""
         return fill(FeaturesConfig, self.features, "features")
 
-    def attention_config(self, width: int, heads: int, relations: int) -> AttentionConfig:
-        """Settings of the attention of one layer."""
-        settings = {"dim": width, "heads": heads, "relations": relations} | dict(self.attention)
+    def attention_config(self, layer: int, relations: int = 1, types: int = 1) -> AttentionConfig:
+        """Settings of the attention of one layer, 0 nearest the input."""
+        width, heads = self.widths[layer + 1], self.heads[layer]
+        settings = {
+            "dim": width,
+            "heads": heads,
+            "relations": relations,
+            "types": types,
+            "edge_width": EDGE_WIDTH,
+        } | dict(self.attention)
         name = settings.pop("name", "graphsage")
-        return fill(attentions.config_of(name) or AttentionConfig, settings, f"attention {name!r}")
+        config = attentions.config_of(name) or AttentionConfig
+        try:
+            return fill(config, settings, f"attention {name!r}")
+        except SettingError:
+            raise
+        except ValueError as error:
+            raise ValueError(
+                f"layer {layer + 1} of {len(self.heads)} (width {width}, heads {heads}): {error}"
+            ) from error
 
-    def build_attention(self, width: int, heads: int, relations: int) -> Attention:
+    def build_attention(self, layer: int, relations: int, types: int) -> Attention:
         """The attention of one layer."""
         return attentions[self.attention.get("name", "graphsage")](
-            self.attention_config(width, heads, relations)
+            self.attention_config(layer, relations, types)
         )
+
+
+class Surroundings(nn.Module):
+    """What the graph tells of the pairs in a block, looked up only for a mechanism that states to read it."""
+
+    def __init__(self, graph: RelationGraph) -> None:
+        super().__init__()
+        edges = graph.edges
+        for name, part in {
+            "node_type": graph.node_type,
+            "degree": graph.degree,
+            "age_s": edges.age_s,
+            "is_timed": edges.is_timed,
+        }.items():
+            self.register_buffer(name, part, persistent=False)
+
+    def pairs(self, block: Block, attention: Attention) -> Pairs:
+        """Mask and order of the neighbours, and each field that ``attention`` states to read."""
+        looked_up = {
+            "relation": lambda: block.relation,
+            "age_s": lambda: self._age_s(block),
+            "query_type": lambda: self.node_type[block.targets][:, None],
+            "key_type": lambda: self.node_type[block.source][block.neighbours],
+            "query_degree": lambda: self.degree[block.targets][:, None],
+            "key_degree": lambda: self.degree[block.source][block.neighbours],
+            "edge": lambda: self._edge(block),
+        }
+        fields = [field for fact, fields in READS.items() if getattr(attention, fact) for field in fields]
+        return Pairs(block.key_mask, **{field: looked_up[field]() for field in fields})
+
+    def _age_s(self, block: Block) -> Tensor:
+        return self.age_s[block.edge] * block.key_mask
+
+    def _edge(self, block: Block) -> Tensor:
+        """(b, k, 2): log(1 + age in days) / 10, and 1 where the fact has a time."""
+        age = torch.log1p(self._age_s(block) / 86_400) / 10
+        return torch.stack([age, (self.is_timed[block.edge] & block.key_mask).float()], -1)
 
 
 class Layer(nn.Module):
@@ -132,20 +187,20 @@ class Layer(nn.Module):
     2018, arXiv:1703.06103, eq. 3.
     """
 
-    def __init__(self, config: GraphSAGEConfig, layer: int, relations: int) -> None:
+    def __init__(self, config: GraphSAGEConfig, layer: int, relations: int, types: int) -> None:
         super().__init__()
         width_in, width = config.widths[layer : layer + 2]
         self.relations, self.width = relations, width
         self.bases = nn.Parameter(torch.empty(config.bases, width_in, width))  # V
         nn.init.normal_(self.bases, std=1 / math.sqrt(config.bases * width_in))
         self.mixture = nn.Parameter(1 + torch.randn(relations, config.bases) / 2)  # a: (r, bases)
-        self.attention = config.build_attention(width, config.heads[layer], relations)
+        self.attention = config.build_attention(layer, relations, types)
         self.own = nn.Identity() if width_in == width else nn.Linear(width_in, width, bias=False)
         self.weight = nn.Linear(width_in + width, width)
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, source: Tensor, block: Block) -> Tensor:
+    def forward(self, source: Tensor, block: Block, around: Surroundings) -> Tensor:
         """(s, d_in) features of ``block.source`` -> (b, d) of its targets."""
         place, relation, rows = block.distinct(self.relations)
         counts = torch.bincount(relation, minlength=self.relations).tolist()
@@ -154,8 +209,7 @@ class Layer(nn.Module):
         related = torch.cat([group @ matrix for group, matrix in zip(groups, matrices, strict=True)])
         target = source[: len(block.neighbours)]
         own = self.own(target)
-        pairs = Pairs(block.key_mask, relation=block.relation)
-        heard = self.attention(own[:, None], related, rows, pairs)[:, 0]
+        heard = self.attention(own[:, None], related, rows, around.pairs(block, self.attention))[:, 0]
         return self.norm(own + self.dropout(nn.functional.gelu(self.weight(torch.cat([target, heard], 1)))))
 
 
@@ -175,19 +229,20 @@ class Encoder(nn.Module):
             self.node_vector.weight[0] = 0
         self.content = nn.Linear(features.shape[1], width, bias=False)
         layers = range(len(config.widths) - 1)
-        self.layers = nn.ModuleList(Layer(config, layer, len(graph.relations)) for layer in layers)
+        sizes = len(graph.relations), len(graph.types)
+        self.layers = nn.ModuleList(Layer(config, layer, *sizes) for layer in layers)
+        self.around = Surroundings(graph)
         self.log_scale = nn.Parameter(
             torch.tensor(-math.log(config.temperature)), requires_grad=config.is_temperature_learned
         )
         self.contents = slice(graph.users, graph.users + graph.contents)
         slot = torch.where(is_embedded, torch.cumsum(is_embedded, 0), 0)  # 0: no vector of its own
         self.register_buffer("slot", slot, persistent=False)
-        self.register_buffer("node_type", graph.node_type, persistent=False)
         self.register_buffer("features", torch.from_numpy(features), persistent=False)
 
     def start(self, nodes: Tensor) -> Tensor:
         """(s,) nodes -> (s, widths[0]): vectors learned for node and type, and what a content is like."""
-        vectors = self.node_vector(self.slot[nodes]) + self.type_vector(self.node_type[nodes])
+        vectors = self.node_vector(self.slot[nodes]) + self.type_vector(self.around.node_type[nodes])
         at = ((nodes >= self.contents.start) & (nodes < self.contents.stop)).nonzero().flatten()
         described = self.content(self.features[nodes[at] - self.contents.start])
         return vectors.index_add(0, at, described)
@@ -196,7 +251,7 @@ class Encoder(nn.Module):
         """Blocks, input layer first -> (b, d) unit vectors of the last block's targets."""
         hidden = self.start(blocks[0].source)
         for layer, block in zip(self.layers, blocks, strict=True):
-            hidden = layer(hidden, block)
+            hidden = layer(hidden, block, self.around)
         return nn.functional.normalize(hidden, dim=1)
 
     def everywhere(self, blocks: Sequence[Block], nodes: int) -> Tensor:
@@ -205,7 +260,7 @@ class Encoder(nn.Module):
         for layer in self.layers:
             after = hidden.new_empty(nodes, layer.width)
             for block in blocks:
-                after[block.targets] = layer(hidden[block.source], block)
+                after[block.targets] = layer(hidden[block.source], block, self.around)
             hidden = after
         return nn.functional.normalize(hidden, dim=1)
 

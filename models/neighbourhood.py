@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -31,11 +32,19 @@ class Edges:
     """(e,) int64 in 0..relations−1."""
     nodes: int
     relations: int
+    start_ts: Tensor | None = None
+    """(e,) int64 UTC seconds when the fact began, 0 where it always holds; None where all always hold."""
+    seed: int = 0
+    """Orders neighbours whose facts are equally old."""
 
     def __post_init__(self) -> None:
-        shapes = {tuple(part.shape) for part in (self.source, self.target, self.relation)}
+        parts = [self.source, self.target, self.relation]
+        shapes = {tuple(part.shape) for part in parts + [self.start_ts] * (self.start_ts is not None)}
         if len(shapes) != 1 or len(next(iter(shapes))) != 1:
-            raise ValueError(f"source, target and relation must be (e,) each, got shapes {sorted(shapes)}")
+            raise ValueError(
+                f"source, target, relation and start_ts must be (e,) each, got shapes {sorted(shapes)}: "
+                "give each edge one of each"
+            )
         for name, part, end in (
             ("source", self.source, self.nodes),
             ("target", self.target, self.nodes),
@@ -44,10 +53,35 @@ class Edges:
             if part.numel() and not (0 <= int(part.min()) and int(part.max()) < end):
                 raise ValueError(f"{name} must lie in 0..{end - 1}, got {int(part.min())}..{int(part.max())}")
 
+    @cached_property
+    def is_timed(self) -> Tensor:
+        """(e,) bool, False where the fact always holds."""
+        return (
+            torch.zeros_like(self.source, dtype=torch.bool) if self.start_ts is None else self.start_ts != 0
+        )
+
+    @cached_property
+    def age_s(self) -> Tensor:
+        """(e,) float32 seconds from each fact to the latest one; 0 where it always holds."""
+        if self.start_ts is None or not self.is_timed.any():
+            return torch.zeros(len(self.source))
+        latest = self.start_ts[self.is_timed].max()
+        return torch.where(self.is_timed, latest - self.start_ts, 0).float()
+
+    @cached_property
+    def place_in_time(self) -> Tensor:
+        """(e,) int64 place of each edge, oldest first; those that always hold come last."""
+        order = torch.randperm(len(self.source), generator=torch.Generator().manual_seed(self.seed))
+        if self.start_ts is not None:
+            when = torch.where(self.is_timed, self.start_ts, torch.iinfo(torch.int64).max)
+            order = order[torch.argsort(when[order], stable=True)]
+        return torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
+
 
 @dataclass(frozen=True)
 class Block:
-    """One layer: for each target its neighbours, as places in ``source``, padded to the same k."""
+    """One layer: for each target its neighbours, as places in ``source``, oldest first, padded to the same k
+    before the first of them."""
 
     source: Tensor
     """(s,) int64 nodes without repetition; the first b are the targets."""
@@ -57,6 +91,8 @@ class Block:
     """(b, k) int64, 0 where there is none."""
     key_mask: Tensor
     """(b, k) bool, True where there is a neighbour."""
+    edge: Tensor
+    """(b, k) int64 edge to each neighbour, 0 where there is none."""
 
     @property
     def targets(self) -> Tensor:
@@ -79,9 +115,8 @@ class Block:
 
     def to(self, device: torch.device | str) -> "Block":
         """The same block on a device."""
-        return Block(
-            *(part.to(device) for part in (self.source, self.neighbours, self.relation, self.key_mask))
-        )
+        parts = (self.source, self.neighbours, self.relation, self.key_mask, self.edge)
+        return Block(*(part.to(device) for part in parts))
 
 
 class Sampler(ABC):
@@ -164,8 +199,8 @@ class DGLSampler(Sampler):
             frontier = self._dgl.sampling.sample_neighbors(self._graph, targets, count, prob="open")
             block = self._dgl.to_block(frontier, targets)
         place, target = block.edges()
-        relation = self.edges.relation[frontier.edata[self._dgl.EID][block.edata[self._dgl.EID]]]
-        return padded(block.srcdata[self._dgl.NID], place, target, relation, len(targets))
+        edge = frontier.edata[self._dgl.EID][block.edata[self._dgl.EID]]
+        return padded(self.edges, block.srcdata[self._dgl.NID], place, target, edge, len(targets))
 
 
 class TorchSampler(Sampler):
@@ -200,7 +235,7 @@ class TorchSampler(Sampler):
             taken = _place_in_group(target, len(targets)) < count
             edge, target = edge[taken], target[taken]
         source, place = _relabelled(targets, self.edges.source[edge], self.edges.nodes)
-        return padded(source, place, target, self.edges.relation[edge], len(targets))
+        return padded(self.edges, source, place, target, edge, len(targets))
 
 
 class _Hiding:
@@ -234,21 +269,24 @@ def whole(edges: Edges, targets: Tensor, entries: int = 200_000) -> Iterator[Blo
         chunk = ordered[first : first + max(1, int(fits.sum()))]
         edge, target = _ragged(by_target, start[chunk], degree[chunk])
         source, place = _relabelled(chunk, edges.source[edge], edges.nodes)
-        yield padded(source, place, target, edges.relation[edge], len(chunk))
+        yield padded(edges, source, place, target, edge, len(chunk))
         first += len(chunk)
 
 
-def padded(source: Tensor, place: Tensor, target: Tensor, relation: Tensor, targets: int) -> Block:
-    """A block out of edges: (m,) places in ``source``, (m,) targets 0..targets−1 and (m,) relations."""
-    order = torch.argsort(target, stable=True)
-    place, target, relation = place[order], target[order], relation[order]
-    column = _place_in_group(target, targets)
-    shape = (targets, int(column.max()) + 1 if len(column) else 0)
-    key_mask = torch.zeros(shape, dtype=torch.bool)
-    key_mask[target, column] = True
-    neighbours, relations = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
-    neighbours[target, column], relations[target, column] = place, relation
-    return Block(source, neighbours, relations, key_mask)
+def padded(edges: Edges, source: Tensor, place: Tensor, target: Tensor, edge: Tensor, targets: int) -> Block:
+    """A block out of (m,) edges: their places in ``source`` and their targets 0..targets−1."""
+    order = torch.argsort(target * len(edges.source) + edges.place_in_time[edge])
+    place, target, edge = place[order], target[order], edge[order]
+    count = torch.bincount(target, minlength=targets)
+    width = int(count.max()) if targets else 0
+    at = target * width + width - count[target] + _place_in_group(target, targets)
+    key_mask = torch.zeros(targets * width, dtype=torch.bool)
+    key_mask[at] = True
+    filled = [
+        torch.zeros(targets * width, dtype=torch.int64).scatter_(0, at, part).view(targets, width)
+        for part in (place, edges.relation[edge], edge)
+    ]
+    return Block(source, filled[0], filled[1], key_mask.view(targets, width), filled[2])
 
 
 def _place_in_group(sorted_group: Tensor, groups: int) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 
@@ -35,6 +36,11 @@ class RelationGraph:
     """(m, 2) int64 nodes, user and content, of what was liked in training."""
     is_core: Tensor
     """(n,) bool, nodes whose messages others read: the rest receives only."""
+
+    @property
+    def degree(self) -> Tensor:
+        """(n,) float32 number of neighbours of each node, over all relations."""
+        return torch.bincount(self.edges.target, minlength=self.edges.nodes).float()
 
     def hidden(self, positions: Tensor) -> Tensor:
         """Edges of these positives in both directions."""
@@ -95,12 +101,22 @@ def relation_graph(training: Training, facts: Sequence[str], least_links: int = 
         torch.from_numpy(np.repeat([code for _, _, code in parts], [len(source) for source, _, _ in parts])),
         len(sends),
         len(relations),
+        _starts(training, liked, sum(len(source) for source, _, _ in parts)),
+        training.seed,
     )
     node_type = torch.from_numpy(np.repeat(np.arange(len(types)), counts))
     positives = torch.from_numpy(np.stack([user, content], 1))
     return RelationGraph(
         edges, node_type, tuple(types), tuple(relations), users, contents, positives, torch.from_numpy(sends)
     )
+
+
+def _starts(training: Training, liked: sp.coo_array, edges: int) -> Tensor:
+    """(e,) int64 UTC seconds: likes have times and come first, in both directions; all else always holds."""
+    starts = torch.zeros(edges, dtype=torch.int64)
+    times = training.times.tocsr()[liked.row, liked.col]
+    starts[: 2 * liked.nnz] = torch.from_numpy(np.asarray(times, np.int64).ravel()).repeat(2)
+    return starts
 
 
 def _distinct(pairs: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
