@@ -13,13 +13,12 @@ from torch import Tensor, nn
 
 from configs.registry import fill
 from kg.arrays import GraphArrays
-from models.attention import AttentionConfig, Pairs, attentions
+from models.attention import AttentionConfig, attentions
 from models.interface import ModelFacts, Training, Users, recommenders
+from models.prefixes import EDGE_WIDTH, RELATIONS, TYPES, Places, read
+from models.sequences import FIRST, PAD, START, Sequences, aligned, sequences
 from models.vectors import VectorRecommender, device_of
 
-PAD, START = 0, 1
-"""Tokens of a place without anything, and of the beginning; contents follow."""
-FIRST = 2
 PARAMETER = "parameter."
 BLOCK = 256
 """Histories that are read at once when scoring."""
@@ -36,7 +35,9 @@ class SASRecConfig:
     heads: int = 2
     """Of each attention; must divide ``width``."""
     attention: Mapping[str, Any] = field(default_factory=lambda: {"name": "multi_head"})
-    """``name`` of a registered attention that can be causal, and its own settings."""
+    """``name`` of a registered attention, and its own settings."""
+    places: bool = True
+    """True if each place adds a learned vector, as in the paper; False leaves order to the attention."""
     max_length: int = 100
     """Places of a sequence, the latest likes, >= 1."""
     dropout: float = 0.2
@@ -54,17 +55,13 @@ class SASRecConfig:
                 "width, blocks, max_length and batch must be 1 or more, dropout 0 or more and below 1, got "
                 f"{self}"
             )
-        name = self.attention.get("name", "multi_head")
-        if not attentions[name].causal:
-            raise ValueError(
-                f"sasrec must hide what comes later, {name} cannot: choose an attention that states causal"
-            )
         self.attention_config()
         device_of(self.device)
 
     def attention_config(self) -> AttentionConfig:
         """Settings of the attention of a block."""
-        settings = {"dim": self.width, "heads": self.heads} | dict(self.attention)
+        told = {"relations": RELATIONS, "types": TYPES, "edge_width": EDGE_WIDTH}
+        settings = {"dim": self.width, "heads": self.heads} | told | dict(self.attention)
         name = settings.pop("name", "multi_head")
         return fill(attentions.config_of(name) or AttentionConfig, settings, f"attention {name!r}")
 
@@ -85,10 +82,10 @@ class Block(nn.Module):
         self.narrow = nn.Linear(config.width, config.width)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, hidden: Tensor, pairs: Pairs) -> Tensor:
-        """(b, l, d) -> (b, l, d)."""
-        normed = self.first_norm(hidden)
-        hidden = hidden + self.dropout(self.attention(normed, normed, None, pairs))
+    def forward(self, hidden: Tensor, places: Places, only_last: bool = False) -> Tensor:
+        """(b, l, d) -> (b, l, d), or (b, 1, d) of the last place."""
+        heard = read(self.attention, self.first_norm(hidden), places, only_last)
+        hidden = (hidden[:, -1:] if only_last else hidden) + self.dropout(heard)
         bent = self.dropout(torch.relu(self.wide(self.second_norm(hidden))))
         return hidden + self.dropout(self.narrow(bent))
 
@@ -99,25 +96,38 @@ class Sequence(nn.Module):
     def __init__(self, config: SASRecConfig, tokens: int) -> None:
         super().__init__()
         self.token_vector = nn.Embedding(tokens, config.width, padding_idx=PAD)
-        self.place_vector = nn.Embedding(config.max_length, config.width)
-        for part in (self.token_vector, self.place_vector):
-            nn.init.normal_(part.weight, std=config.embedding_sd)
+        nn.init.normal_(self.token_vector.weight, std=config.embedding_sd)
+        self.place_vector = nn.Embedding(config.max_length, config.width) if config.places else None
+        if self.place_vector is not None:
+            nn.init.normal_(self.place_vector.weight, std=config.embedding_sd)
         with torch.no_grad():
             self.token_vector.weight[PAD] = 0
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.width)
+        if any(block.attention.uses_degree for block in self.blocks):
+            self.register_buffer("degree", torch.zeros(tokens))  # (t,) likes of each token in training
+        else:
+            self.degree = None
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(b, l) tokens, the latest last and ``PAD`` before the first -> (b, l, d)."""
-        length = tokens.shape[1]
-        place = torch.arange(length, device=tokens.device) + self.place_vector.num_embeddings - length
-        hidden = self.dropout(
-            self.token_vector(tokens) * self.token_vector.embedding_dim**0.5 + self.place_vector(place)
-        )
-        pairs = Pairs(tokens != PAD, is_causal=True)
-        for block in self.blocks:
-            hidden = block(hidden, pairs)
+    def forward(self, tokens: Tensor, time_s: Tensor | None = None, only_last: bool = False) -> Tensor:
+        """What is expected after each place.
+
+        Args:
+            tokens: (b, l) int64, the latest last and ``PAD`` before the first.
+            time_s: (b, l) int64 UTC seconds; None where nobody told when.
+            only_last: True spares the last block all places but one.
+
+        Returns:
+            (b, l, d), or (b, 1, d) of the last place.
+        """
+        hidden = self.token_vector(tokens) * self.token_vector.embedding_dim**0.5
+        if self.place_vector is not None:
+            hidden = hidden + self.place_vector.weight[-tokens.shape[1] :]
+        hidden = self.dropout(hidden)
+        places = Places(tokens != PAD, time_s, None if self.degree is None else self.degree[tokens])
+        for number, block in enumerate(self.blocks, 1):
+            hidden = block(hidden, places, only_last and number == len(self.blocks))
         return self.norm(hidden)
 
 
@@ -149,10 +159,13 @@ class SASRec(VectorRecommender):
         self._positives, self._times = training.positives.tocsr(), training.times.tocsr()
         counts = np.bincount(self._positives.indices, minlength=self._positives.shape[1])
         self._contents = np.flatnonzero(counts)
+        self._readers = torch.from_numpy(np.flatnonzero(np.diff(self._positives.indptr)))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
             self._ready(len(counts))
-        self._readers = torch.from_numpy(np.flatnonzero(np.diff(self._positives.indptr)))
+        if self.module.degree is not None:
+            self.module.degree[START] = len(self._readers)
+            self.module.degree[FIRST:] = torch.from_numpy(counts[self._contents])
 
     def _ready(self, contents: int) -> None:
         """A module with a token for each of ``self._contents``, parameters as drawn."""
@@ -166,7 +179,9 @@ class SASRec(VectorRecommender):
         self.module.train()
         batches = self._batches(generator)
         tie = torch.rand(self._positives.nnz, generator=generator).numpy()
-        drawn = sp.csr_array((tie, *_places(self._positives)), shape=self._positives.shape)
+        drawn = sp.csr_array(
+            (tie, self._positives.indices, self._positives.indptr), shape=self._positives.shape
+        )
         for rows in batches:
             yield lambda rows=rows: self._loss(rows, drawn[rows].data)
 
@@ -181,13 +196,18 @@ class SASRec(VectorRecommender):
 
     def _loss(self, rows: np.ndarray, tie: np.ndarray) -> Tensor:
         most = self.config.max_length + 1
-        sequence = sequences(self._positives[rows], self._times[rows].data, self._token, most, tie)
-        tokens = torch.from_numpy(sequence).to(self.device)  # (b, l + 1)
+        found = sequences(self._positives[rows], self._times[rows].data, self._token, most, tie)
+        tokens, time_s = self._tensors(found)  # (b, l + 1)
         read, next_token = tokens[:, :-1], tokens[:, 1:]
         is_read = read != PAD
-        expected = self.module(read)[is_read]  # (m, d)
+        expected = self.module(read, None if time_s is None else time_s[:, :-1])[is_read]  # (m, d)
         scores = expected @ self.module.token_vector.weight[FIRST:].T  # (m, t)
         return nn.functional.cross_entropy(scores, next_token[is_read] - FIRST)
+
+    def _tensors(self, found: Sequences) -> tuple[Tensor, Tensor | None]:
+        """(b, l) tokens and their times on the device."""
+        tokens, time_s = torch.from_numpy(found.tokens), found.time_s
+        return tokens.to(self.device), None if time_s is None else torch.from_numpy(time_s).to(self.device)
 
     def freeze(self) -> None:
         self._latest = None
@@ -200,21 +220,22 @@ class SASRec(VectorRecommender):
     def vectors(self, users: Users) -> np.ndarray:
         """(b, d) float32 what each history asks for next."""
         self._frozen()
-        times = None if users.times is None else _aligned(users.times, users.history)
-        tokens = sequences(users.history, times, self._token, self.config.max_length)
-        return self._expected(tokens)
+        times = None if users.times is None else aligned(users.times, users.history)
+        return self._expected(sequences(users.history, times, self._token, self.config.max_length))
 
-    def _expected(self, tokens: np.ndarray) -> np.ndarray:
-        """(b, l) tokens -> (b, d) float32 at the last place."""
+    def _expected(self, found: Sequences) -> np.ndarray:
+        """(b, d) float32 at the last place."""
         was_training = self.module.training
         self.module.eval()
+        tokens, time_s = self._tensors(found)
+        expected = np.empty((len(tokens), self.config.width), np.float32)
         with torch.no_grad():
-            parts = [
-                self.module(part.to(self.device))[:, -1].cpu().numpy()
-                for part in torch.from_numpy(tokens).split(BLOCK)
-            ]
+            for start in range(0, len(tokens), BLOCK):
+                some = slice(start, start + BLOCK)
+                when = None if time_s is None else time_s[some]
+                expected[some] = self.module(tokens[some], when, only_last=True)[:, 0].cpu().numpy()
         self.module.train(was_training)
-        return np.concatenate(parts)
+        return expected
 
     def contributions(self, users: Users, content_row: int) -> np.ndarray:
         """How much lower the score is when one content of the history is left out, for each of them."""
@@ -224,7 +245,7 @@ class SASRec(VectorRecommender):
 
     def _without_each(self, first: Users) -> tuple[np.ndarray, np.ndarray]:
         """(1, d) of the whole history, (h, d) without each of its contents; kept for the next title."""
-        times = None if first.times is None else _aligned(first.times, first.history)
+        times = None if first.times is None else aligned(first.times, first.history)
         key = first.history.indices.tobytes() + (b"" if times is None else times.tobytes())
         if self._latest is None or self._latest[0] != key:
             many = first.history.nnz
@@ -236,10 +257,10 @@ class SASRec(VectorRecommender):
                 shape=(many + 1, first.history.shape[1]),
             )
             when = None if times is None else times[places]
-            tokens = sequences(history, when, self._token, self.config.max_length)
-            self._latest = key, self._expected(tokens)
-        found = self._latest[1]
-        return found[:1], found[1:]
+            found = sequences(history, when, self._token, self.config.max_length)
+            self._latest = key, self._expected(found)
+        expected = self._latest[1]
+        return expected[:1], expected[1:]
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Content vectors, which contents have a token, and each parameter as ``parameter.<name>``."""
@@ -258,60 +279,3 @@ class SASRec(VectorRecommender):
         }
         self.module.load_state_dict(state)
         self.module.eval()
-
-
-def sequences(
-    history: sp.csr_array,
-    times: np.ndarray | None,
-    token: np.ndarray,
-    most: int,
-    tie: np.ndarray | None = None,
-) -> np.ndarray:
-    """Histories as tokens, oldest first, the latest at the last place.
-
-    Args:
-        history: (b, i), what each has liked.
-        times: (h,) int64 of its entries; None keeps the order in which they stand.
-        token: (i,) int64 token of each content, ``PAD`` for one without.
-        most: places at most; earlier likes are left out.
-        tie: (h,) what orders entries of one time; None orders them by content row.
-
-    Returns:
-        (b, l) int64, l <= most: ``PAD``s, ``START`` where there is room for it, then contents.
-    """
-    people = np.repeat(np.arange(history.shape[0]), np.diff(history.indptr))
-    if times is not None:
-        order = np.lexsort((history.indices if tie is None else tie, times, people))
-    else:
-        order = np.arange(len(people))
-    tokens, people = token[history.indices[order]], people[order]
-    people, tokens = people[tokens != PAD], tokens[tokens != PAD]
-    counts = np.bincount(people, minlength=history.shape[0])
-    length = min(int(counts.max(initial=0)) + 1, most)
-    ago = counts.cumsum()[people] - np.arange(len(people))  # 1 for the latest
-    found = np.full((history.shape[0], length), PAD, np.int64)
-    is_in = ago <= length
-    found[people[is_in], length - ago[is_in]] = tokens[is_in]
-    begins = np.flatnonzero(counts < length)
-    found[begins, length - 1 - counts[begins]] = START
-    return found
-
-
-def _places(matrix: sp.csr_array) -> tuple[np.ndarray, np.ndarray]:
-    return matrix.indices, matrix.indptr
-
-
-def _aligned(times: sp.csr_array, history: sp.csr_array) -> np.ndarray:
-    """(h,) int64 times in the order in which the entries of ``history`` stand."""
-    if np.array_equal(times.indices, history.indices) and np.array_equal(times.indptr, history.indptr):
-        return times.data
-    by_row = np.lexsort((times.indices, np.repeat(np.arange(times.shape[0]), np.diff(times.indptr))))
-    wanted = np.lexsort((history.indices, np.repeat(np.arange(history.shape[0]), np.diff(history.indptr))))
-    if len(by_row) != len(wanted) or not np.array_equal(times.indices[by_row], history.indices[wanted]):
-        raise ValueError(
-            f"times must stand at the places of the history, got {times.nnz} for {history.nnz}: "
-            "hand in the time of each like, or times=None"
-        )
-    found = np.empty(len(wanted), np.int64)
-    found[wanted] = times.data[by_row]
-    return found

@@ -11,9 +11,9 @@ from experiments.run import ExperimentConfig
 from experiments.training import FitConfig, fit
 from kg.arrays import GraphArrays, from_records
 from kg.records import Node
-from models.attention import attentions
 from models.interface import Training, Users, recommenders
-from models.sasrec import PAD, START, SASRec, sequences
+from models.sasrec import SASRec
+from models.sequences import PAD, START, sequences
 
 TINY = {"width": 16, "blocks": 1, "heads": 2, "max_length": 8, "batch": 8, "dropout": 0.0}
 CONTENTS, PEOPLE = 10, 40
@@ -109,14 +109,14 @@ def test_padding_changes_nothing(model):
 def test_sequences_by_hand():
     history = sp.csr_array(np.array([[1, 1, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0]], np.float32))
     times, token = np.array([30, 10, 20, 5]), np.array([2, 3, 4, 0])  # content 3 has no token
-    assert sequences(history, times, token, 9).tolist() == [
-        [START, 3, 4, 2],
-        [PAD, PAD, PAD, START],
-        [PAD, PAD, PAD, START],
-    ]
-    assert sequences(history, None, token, 2).tolist() == [[3, 4], [PAD, START], [PAD, START]]
+    whole = sequences(history, times, token, 9)
+    assert whole.tokens.tolist() == [[START, 3, 4, 2], [PAD, PAD, PAD, START], [PAD, PAD, PAD, START]]
+    assert whole.time_s.tolist() == [[10, 10, 20, 30], [0] * 4, [0] * 4]
+    latest = sequences(history, None, token, 2)
+    assert latest.tokens.tolist() == [[3, 4], [PAD, START], [PAD, START]] and latest.time_s is None
+    assert sequences(history, times, token, 2).time_s.tolist() == [[20, 30], [0, 0], [0, 0]]
     tie = np.array([0.3, 0.2, 0.1, 0.0])
-    assert sequences(history, np.zeros(4), token, 9, tie)[0].tolist() == [START, 4, 3, 2]
+    assert sequences(history, np.zeros(4), token, 9, tie).tokens[0].tolist() == [START, 4, 3, 2]
 
 
 def test_live_history_counts_for_somebody_whom_training_knew(model, ring):
@@ -162,12 +162,6 @@ def test_training_goes_on_where_it_broke_off(ring, tmp_path):
 def test_settings_that_fit_nothing_are_refused(settings, said):
     with pytest.raises((ValueError, SettingError, KeyError), match=said):
         recommenders.build("sasrec", TINY | settings)
-
-
-def test_an_attention_that_cannot_hide_what_comes_later_is_refused(monkeypatch):
-    monkeypatch.setattr(attentions["mean"], "causal", False)
-    with pytest.raises(ValueError, match="mean cannot: choose an attention that states causal"):
-        recommenders.build("sasrec", TINY | {"attention": {"name": "mean"}})
 
 
 def test_the_same_experiment_stands_on_leave_last_out():
