@@ -1,5 +1,6 @@
 """GraphSAGE on a board of two tastes, and its losses by hand."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -10,10 +11,14 @@ import torch
 from configs.registry import SettingError
 from kg.arrays import from_records
 from kg.worlds import checkerboard
-from models.graphsage import GraphSAGE, GraphSAGEConfig
+from models.attention import Attention, AttentionConfig, Pairs, attentions
+from models.attention.base import READS
+from models.graphsage import EDGE_WIDTH, Encoder, GraphSAGE, GraphSAGEConfig, Surroundings
 from models.interface import Training, Users, recommenders
 from models.losses import bpr, sampled_softmax
 from models.negatives import Candidates
+from models.neighbourhood import DGLSampler, Edges, TorchSampler, whole
+from models.relations import RelationGraph
 
 TINY = {"widths": (16, 16, 16), "fan_out": (6, 4), "heads": (2, 2), "batch": 64}
 
@@ -78,25 +83,133 @@ def test_same_seed_same_numbers(board):
         np.testing.assert_array_equal(first[name], second[name])
 
 
-def test_target_edges_are_hidden_from_their_own_neighbourhood(board, monkeypatch):
-    model = recommenders.build("graphsage", TINY | {"fan_out": (-1, -1)})
-    model.fit(board)
-    graph, seen = model._graph, []
-    original = model._sampler.sample
-    monkeypatch.setattr(model._sampler, "sample", lambda *given: seen.append(original(*given)) or seen[-1])
-    positions = torch.arange(10)
-    model._loss(positions, torch.Generator().manual_seed(0))
-    pairs = {
-        tuple(pair)
-        for user, content in graph.positives[positions].tolist()
-        for pair in ((user, content), (content, user))
-    }
+def leaked(graph, blocks, positions) -> set[tuple[int, int]]:
+    """Pairs to be predicted that stand in the blocks, either way round."""
+    likes = {tuple(pair) for pair in graph.positives[positions].tolist()}
+    pairs = likes | {(content, user) for user, content in likes}
     found = set()
-    for block in seen[0]:
+    for block in blocks:
         node = block.source[block.neighbours]
         for row, target in enumerate(block.targets.tolist()):
             found |= {(target, neighbour) for neighbour in node[row][block.key_mask[row]].tolist()}
-    assert found and not found & pairs
+    return found & pairs
+
+
+@pytest.mark.parametrize("sampler", ["dgl", "torch"])
+def test_pairs_to_be_predicted_are_in_no_neighbourhood_and_a_planted_leak_is_seen(
+    board, monkeypatch, sampler
+):
+    model = recommenders.build("graphsage", TINY | {"fan_out": (-1, -1), "sampler": sampler})
+    model.fit(board)
+    graph, seen, positions = model._graph, [], torch.arange(10)
+    original = model._sampler.sample
+    monkeypatch.setattr(model._sampler, "sample", lambda *given: seen.append(original(*given)) or seen[-1])
+    model._loss(positions, torch.Generator().manual_seed(0))
+    assert not leaked(graph, seen[0], positions)
+    monkeypatch.setattr(
+        model._sampler, "sample", lambda *given: seen.append(original(*given[:2])) or seen[-1]
+    )
+    model._loss(positions, torch.Generator().manual_seed(0))
+    assert len(leaked(graph, seen[1], positions)) == 20
+
+
+@pytest.fixture(scope="module")
+def fitted(board) -> GraphSAGE:
+    model = recommenders.build("graphsage", TINY)
+    model.fit(board)
+    return model
+
+
+@pytest.mark.parametrize("name", list(attentions))
+def test_any_attention_is_an_aggregator(board, name):
+    """Both samplers and inference layer by layer give one answer; every parameter learns."""
+    model = recommenders.build("graphsage", TINY | {"attention": {"name": name}, "dropout": 0.0})
+    model.fit(board)
+    model.module.eval()
+    targets, edges = torch.tensor([3, 30, 0, 43]), model._graph.edges
+    with torch.no_grad():
+        everywhere = model.module.everywhere(model._whole, edges.nodes)[targets]
+        for sampler in (DGLSampler(edges), TorchSampler(edges)):
+            torch.testing.assert_close(model.module(sampler.sample(targets, (-1, -1))), everywhere)
+    next(iter(model.steps(torch.Generator().manual_seed(1))))().backward()
+    for parameter in model.module.layers.parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all()
+
+
+def test_a_neighbourhood_of_thousands_is_read_by_any_attention(board):
+    count = 3000
+    zero = torch.zeros(count, dtype=torch.int64)
+    edges = Edges(torch.arange(1, count + 1), zero, zero, count + 1, 1, torch.arange(count) + 7)
+    for name in attentions:
+        config = GraphSAGEConfig(**TINY | {"attention": {"name": name}})
+        graph = RelationGraph(
+            edges,
+            (torch.arange(count + 1) > 0).long(),
+            ("User", "Content"),
+            ("RATED^",),
+            1,
+            count,
+            torch.zeros(0, 2, dtype=torch.int64),
+            torch.ones(count + 1, dtype=torch.bool),
+        )
+        module = Encoder(config, graph, np.ones((count, 3), np.float32)).eval()
+        with torch.no_grad():
+            found = module.everywhere(list(whole(edges, torch.arange(count + 1))), count + 1)
+        assert found.shape == (count + 1, 16) and found.isfinite().all()
+
+
+class Asks(Attention):
+    """States to read what a test wants."""
+
+    def forward(self, query, source, neighbours, pairs):
+        return query
+
+
+def asking(*facts: str) -> Attention:
+    return type("Asks", (Asks,), dict.fromkeys(facts, True))(AttentionConfig(dim=2))
+
+
+def test_a_mechanism_is_handed_what_it_states_and_nothing_else(fitted):
+    (block,) = TorchSampler(fitted._graph.edges).sample(torch.arange(44), (-1,))
+    around, optional = (
+        fitted.module.around,
+        {field.name for field in dataclasses.fields(Pairs)} - {"key_mask"},
+    )
+    for facts in ((), *((fact,) for fact in READS), tuple(READS)):
+        pairs = around.pairs(block, asking(*facts))
+        handed = {name for name in optional if isinstance(getattr(pairs, name), torch.Tensor)}
+        assert handed == {field for fact in facts for field in READS[fact]}
+
+
+def test_what_is_known_of_a_pair_by_hand(board):
+    # user 0 liked content 1 a day before content 0; a person acted in content 0 and 1
+    day = 86_400
+    edges = Edges(
+        torch.tensor([3, 2, 1, 4, 0]),
+        torch.tensor([0, 0, 2, 2, 3]),
+        torch.tensor([0, 0, 1, 2, 3]),
+        5,
+        4,
+        torch.tensor([7, 7 + day, 0, 0, 7]),
+    )
+    graph = RelationGraph(
+        edges,
+        torch.tensor([0, 0, 1, 1, 2]),
+        ("User", "Content", "Person"),
+        tuple("abcd"),
+        2,
+        2,
+        torch.tensor([[0, 2]]),
+        torch.ones(5, dtype=torch.bool),
+    )
+    (block,) = TorchSampler(edges).sample(torch.tensor([0, 2, 4]), (-1,))
+    pairs = Surroundings(graph).pairs(block, asking(*READS))
+    assert pairs.age_s.tolist()[0] == [day, 0] and not pairs.age_s[1:].any()
+    assert pairs.query_type.tolist() == [[0], [1], [2]] and pairs.key_type[0].tolist() == [1, 1]
+    assert sorted(pairs.key_type[1].tolist()) == [0, 2]
+    assert pairs.query_degree.tolist() == [[2], [2], [0]] and pairs.key_degree[0].tolist() == [1, 2]
+    assert pairs.edge[0].tolist() == [pytest.approx([math.log(2) / 10, 1]), [0, 1]]
+    assert not pairs.edge[1:].any() and pairs.edge.shape == (3, 2, EDGE_WIDTH)
 
 
 def test_whole_inference_equals_blocks_with_every_neighbour(board):
@@ -160,7 +273,9 @@ def test_asking_before_learning_or_of_another_graph_is_refused(board):
         ({"loss": "hinge"}, "loss must be one of"),
         ({"attention": {"name": "nonsense"}}, "no attention is called"),
         ({"attention": {"name": "gat", "slope": 1}}, "no setting 'slope'"),
+        ({"attention": {"name": "gatv3"}}, "nearest: gatv2"),
         ({"heads": (3, 2)}, "heads must divide"),
+        ({"heads": (2, 3)}, "layer 2 of 2 .width 16, heads 3."),
         ({"features": {"width": 3}}, "no setting 'width'"),
         ({"device": "abacus"}, "device"),
     ],

@@ -13,9 +13,12 @@ SAMPLERS = (DGLSampler, TorchSampler)
 
 
 def random_edges(nodes: int = 30, count: int = 200, relations: int = 4, seed: int = 0) -> Edges:
+    """Every other edge has a time; some have the same."""
     draw = torch.Generator().manual_seed(seed)
     source, target = torch.randint(nodes, (2, count), generator=draw)
-    return Edges(source, target, torch.randint(relations, (count,), generator=draw), nodes, relations)
+    relation = torch.randint(relations, (count,), generator=draw)
+    start_ts = torch.randint(1, 50, (count,), generator=draw) * (torch.arange(count) % 2)
+    return Edges(source, target, relation, nodes, relations, start_ts)
 
 
 def neighbours_of(block) -> list[Counter]:
@@ -54,6 +57,55 @@ def test_samplers_agree_on_shape_and_draw_from_the_true_neighbours(seed, count, 
         for found, true in zip(neighbours_of(block), oracle(edges, targets, hidden.tolist()), strict=True):
             assert found <= true, "drawn without replacement from edges that are not hidden"
             assert found.total() == min(fan_out, true.total())
+
+
+def in_order(block) -> list[list[int]]:
+    """The edges of each target as they stand; fails where one stands before the padding."""
+    assert not (block.key_mask[:, :-1] & ~block.key_mask[:, 1:]).any(), "padding stands before the first"
+    return [row[mask].tolist() for row, mask in zip(block.edge, block.key_mask, strict=True)]
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), count=st.integers(0, 60), fan_out=st.sampled_from([EVERY, 1, 3, 7]))
+def test_neighbours_stand_oldest_first_behind_the_padding(seed, count, fan_out):
+    edges, targets = random_edges(12, count, seed=seed), torch.randperm(12)[:5]
+    blocks = [make(edges).sample(targets, (fan_out,))[0] for make in SAMPLERS]
+    for block in (*blocks, *whole(edges, targets, entries=20)):
+        for place, row in enumerate(in_order(block)):
+            times = [edges.start_ts[edge].item() or 10**9 for edge in row]
+            assert times == sorted(times), "those that always hold stand last"
+            assert edges.target[row].tolist() == [block.targets[place].item()] * len(row)
+        used = block.edge[block.key_mask]
+        assert torch.equal(block.source[block.neighbours[block.key_mask]], edges.source[used])
+        assert torch.equal(block.relation[block.key_mask], edges.relation[used])
+
+
+def test_samplers_and_whole_put_the_same_neighbours_in_the_same_order():
+    edges, targets = random_edges(), torch.arange(30)
+    blocks = [make(edges).sample(targets, (EVERY,))[0] for make in SAMPLERS]
+    found = {
+        t: row
+        for b in whole(edges, targets, 40)
+        for t, row in zip(b.targets.tolist(), in_order(b), strict=True)
+    }
+    assert in_order(blocks[0]) == in_order(blocks[1]) == [found[target] for target in range(30)]
+
+
+def test_equal_ages_are_ordered_by_the_seed_alone():
+    parts = torch.arange(1, 41), torch.zeros(40, dtype=torch.int64), torch.zeros(40, dtype=torch.int64)
+    rows = [
+        in_order(TorchSampler(Edges(*parts, 41, 1, seed=seed), draw).sample(torch.tensor([0]), (EVERY,))[0])
+        for seed, draw in ((3, 0), (3, 1), (4, 0))
+    ]
+    assert rows[0] == rows[1] != rows[2] and rows[0] != [list(range(40))]
+
+
+def test_age_counts_back_from_the_latest_fact():
+    zero = torch.zeros(3, dtype=torch.int64)
+    edges = Edges(zero, zero, zero, 1, 1, torch.tensor([100, 0, 86_500]))
+    assert edges.age_s.tolist() == [86_400.0, 0.0, 0.0] and edges.is_timed.tolist() == [True, False, True]
+    always = Edges(zero, zero, zero, 1, 1)
+    assert not always.age_s.any() and not always.is_timed.any()
 
 
 @pytest.mark.parametrize("make", SAMPLERS)
@@ -115,6 +167,8 @@ def test_distinct_pairs_rebuild_the_block():
 def test_bad_edges_and_fan_outs_are_refused():
     with pytest.raises(ValueError, match=r"source must lie in 0\.\.2"):
         Edges(torch.tensor([3]), torch.tensor([0]), torch.tensor([0]), 3, 1)
+    with pytest.raises(ValueError, match="start_ts must be"):
+        Edges(*torch.zeros(3, 2, dtype=torch.int64), 1, 1, torch.zeros(3, dtype=torch.int64))
     with pytest.raises(ValueError, match="must be"):
         Edges(torch.tensor([1, 2]), torch.tensor([0]), torch.tensor([0]), 3, 1)
     with pytest.raises(ValueError, match="fan_out"):

@@ -44,7 +44,7 @@ def small_graph() -> GraphArrays:
 def training() -> Training:
     row, column = np.array(LIKED).T
     positives = sp.csr_array((np.ones(4, np.float32), (row, column)), shape=(3, 4))
-    times = sp.csr_array((np.ones(4, np.int64), (row, column)), shape=(3, 4))
+    times = sp.csr_array((np.array([50, 10, 20, 40]), (row, column)), shape=(3, 4))
     return Training(small_graph(), positives, times, np.array([True, True, True, False]))
 
 
@@ -75,6 +75,26 @@ def test_likes_are_read_from_training_alone():
     made = relation_graph(training(), ())
     assert {name for name, _, _ in triples(made)} == {"RATED", "RATED^"}
     assert not (made.edges.source == 2).any() and not (made.edges.target == 2).any()
+
+
+def test_likes_have_their_times_in_both_directions_and_the_rest_always_holds():
+    edges = relation_graph(training(), ("ACTED_IN",)).edges
+    found = {
+        (source, target): ts
+        for source, target, ts in zip(
+            *(p.tolist() for p in (edges.source, edges.target, edges.start_ts)), strict=True
+        )
+    }
+    for (user, content), ts in zip(LIKED, (50, 10, 20, 40), strict=True):
+        assert found[user, 3 + content] == found[3 + content, user] == ts
+    assert found[7, 3] == found[3, 7] == 0 and edges.age_s.max() == 40
+    assert sorted(edges.start_ts[edges.is_timed].tolist()) == [10, 10, 20, 20, 40, 40, 50, 50]
+
+
+def test_degree_counts_all_relations():
+    # content 3 (node 3) hears user 0 and person 7
+    made = relation_graph(training(), ("ACTED_IN",))
+    assert made.degree.tolist() == [2, 2, 0, 2, 3, 1, 0, 2]
 
 
 def test_hidden_edges_are_both_directions_of_the_positives():
