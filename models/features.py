@@ -64,6 +64,9 @@ def content_features(graph: GraphArrays, known: np.ndarray, config: FeaturesConf
     Returns:
         (i, width) float32; each part of a row has the length that ``config`` gives it, or is zero where
         nothing is known.
+
+    Raises:
+        ValueError: a feature that is no number, by content and part.
     """
     if known.shape != (graph.size("Content"),):
         raise ValueError(
@@ -73,13 +76,25 @@ def content_features(graph: GraphArrays, known: np.ndarray, config: FeaturesConf
     parts = [np.zeros((len(known), 0))]
     if config.text_width:
         text = encoders[config.encoder](documents(graph), known, config)
-        parts.append(config.text_weight * normalize(text))
+        parts.append(config.text_weight * normalize(_finite(text, "text", graph)))
     if config.structure_width:
         flags = structure(graph, known, config.least_contents)
         weighted = TfidfTransformer().fit(flags[known]).transform(flags) if flags.shape[1] else flags
         reduced = axes(weighted, known, config.structure_width, config.seed)
-        parts.append(config.structure_weight * normalize(reduced))
+        parts.append(config.structure_weight * normalize(_finite(reduced, "structure", graph)))
     return np.concatenate(parts, 1).astype(np.float32)
+
+
+def _finite(part: np.ndarray, name: str, graph: GraphArrays) -> np.ndarray:
+    """The same (i, w) part of the features, once each is a number."""
+    wrong = np.argwhere(~np.isfinite(part))
+    if len(wrong):
+        row, column = wrong[0]
+        raise ValueError(
+            f"features must be numbers, got {part[row, column]} in {name} feature {column} of "
+            f"{graph.id_of('Content', int(row))} ({len(wrong)} in all): look at what the encoder makes of it"
+        )
+    return part
 
 
 @encoders.register("tfidf")

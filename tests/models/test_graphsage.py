@@ -13,6 +13,7 @@ from kg.arrays import from_records
 from kg.worlds import checkerboard
 from models.attention import Attention, AttentionConfig, Pairs, attentions
 from models.attention.base import READS
+from models.features import encoders
 from models.graphsage import EDGE_WIDTH, Encoder, GraphSAGE, GraphSAGEConfig, Surroundings
 from models.interface import Training, Users, recommenders
 from models.losses import bpr, sampled_softmax
@@ -283,6 +284,17 @@ def test_asking_before_learning_or_of_another_graph_is_refused(board):
 def test_settings_that_fit_nothing_are_refused(settings, said):
     with pytest.raises((ValueError, SettingError, KeyError, RuntimeError), match=said):
         recommenders.build("graphsage", TINY | settings)
+
+
+def test_a_feature_that_is_no_number_is_refused_by_name(board, monkeypatch):
+    def spoilt(texts, known, config):
+        made = np.ones((len(texts), config.text_width))
+        made[3, 5] = np.nan
+        return made
+
+    monkeypatch.setitem(encoders._parts, "tfidf", (spoilt, None))
+    with pytest.raises(ValueError, match=f"nan in text feature 5 of {board.graph.id_of('Content', 3)}"):
+        recommenders.build("graphsage", TINY).fit(board)
 
 
 def test_sampled_softmax_by_hand():
