@@ -164,13 +164,13 @@ def check_shuffle(part: str | type[Attention]) -> None:
 
 def check_weights(part: str | type[Attention]) -> None:
     """Where weights sum to one, many copies of one neighbour say what one copy says."""
-    query, source, _, pairs = inputs()
+    query, source, _, pairs = inputs(q=1)  # more queries would stand before the one key there is
     made, one = build(part), torch.tensor([0])
     alike = changed(pairs, lambda value: value[:, :1].expand(-1, K, *value.shape[2:]))
     alike = dataclasses.replace(
-        alike, key_mask=torch.ones(B, K, dtype=torch.bool), query_degree=torch.full((B, Q), K)
+        alike, key_mask=torch.ones(B, K, dtype=torch.bool), query_degree=torch.full((B, 1), K)
     )
-    single = dataclasses.replace(permuted(alike, one), query_degree=torch.ones(B, Q, dtype=torch.int64))
+    single = dataclasses.replace(permuted(alike, one), query_degree=torch.ones(B, 1, dtype=torch.int64))
     many = made(query, source, torch.full((B, K), 2), alike)
     same = torch.allclose(many, made(query, source, torch.full((B, 1), 2), single))
     sums_to_one = same
