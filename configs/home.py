@@ -26,6 +26,11 @@ class Home:
         """Root of the ModelStore."""
         return self.root / "models"
 
+    @property
+    def benches(self) -> Path:
+        """What long benchmarks keep, so that they go on where they were broken off; one folder each."""
+        return self.root / "benches"
+
     def runs(self, graph: str) -> Path:
         """Results of experiments on a graph, one folder a run."""
         return self.root / "graphs" / graph / "runs"

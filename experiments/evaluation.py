@@ -245,13 +245,18 @@ def _out_of_reach(part: Part, may: Watchable) -> int:
 def value_of(model: Recommender, part: Part, metric: str) -> float:
     """One metric over the users of a part, their mean where each has a value; what settings are chosen by."""
     cutoff = metrics.parse(metric)
-    config = EvaluationConfig(metrics=(metric,) if cutoff.metric in metrics.metrics else ())
-    lists = lists_of(model, part.asked, part.users, cutoff.k)
-    made = _Measured(part, lists, _watchable(part, config) if config.reads_availability else None)
     if cutoff.metric in metrics.list_metrics:
-        return made.list_value(metric)
-    values = made.measure((metric,))[metric]
+        return _Measured(part, lists_of(model, part.asked, part.users, cutoff.k), None).list_value(metric)
+    values = per_user_of(model, part, metric)
     return float(values[~np.isnan(values)].mean())
+
+
+def per_user_of(model: Recommender, part: Part, metric: str) -> np.ndarray:
+    """(t,) float64 of one ranking metric for each of ``part.users``, NaN for a user without a value."""
+    config = EvaluationConfig(metrics=(metric,))
+    lists = lists_of(model, part.asked, part.users, metrics.parse(metric).k)
+    made = _Measured(part, lists, _watchable(part, config) if config.reads_availability else None)
+    return made.measure((metric,))[metric]
 
 
 def hits_of(rows: np.ndarray, part: Part) -> np.ndarray:

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from experiments.result import plain
 from experiments.spaces import Choice, Range, SearchConfig
 from experiments.splits import Split
-from experiments.studies import STUDY, SearchError, SearchResult, Standing, pareto_front
+from experiments.studies import STUDY, SearchError, SearchResult, Standing, pareto_front, values_file
 from experiments.training import Epoch
 from experiments.trials import Job, Outcome, forget, outcome_of, trial_of
 
@@ -68,7 +68,11 @@ class Ledger:
 
     def propose(self) -> optuna.Trial | None:
         """A new trial, None where the search has had enough."""
-        return self.study.ask() if self._is_room() else None
+        if not self._is_room():
+            return None
+        if self.settings.sampler == "grid":  # it gives a trial its point when it is asked for
+            self.study.sampler = _sampler(self.settings, "")
+        return self.study.ask()
 
     def job(self, trial: optuna.Trial) -> Job:
         """What a trial is to do; what was drawn before it was broken off is drawn alike."""
@@ -86,6 +90,7 @@ class Ledger:
             folder=self.checkpoint(trial.number),
             threads=told.threads,
             memory_bytes=told.memory_bytes,
+            values=values_file(self.folder, trial.number) if told.keeps_values else None,
         )
 
     def checkpoint(self, number: int) -> Path:
@@ -111,7 +116,7 @@ class Ledger:
 
     def standing(self, running: Mapping[int, str], workers: int) -> Standing:
         """How far it is, for whoever watches."""
-        result, total = self.result(), self.settings.trials
+        result, total = self.result(), self.settings.most
         spent = [trial.seconds for trial in result.trials]
         left = max(total - len(spent), 0)
         left_s = left * sum(spent) / len(spent) / max(workers, 1) if spent else None
@@ -150,7 +155,7 @@ class Ledger:
 
     def _is_room(self) -> bool:
         is_time = self.settings.seconds is None or self.seconds < self.settings.seconds
-        return is_time and len(self.study.get_trials(deepcopy=False)) < self.settings.trials
+        return is_time and len(self.study.get_trials(deepcopy=False)) < self.settings.most
 
     def _draw(self, trial: optuna.Trial, one: Choice | Range) -> Any:
         # a sampler of its own for each draw: it depends on seed, number and finished trials alone
@@ -164,6 +169,7 @@ class Ledger:
         return suggest(one.key, one.low, one.high, log=one.scale == "log")
 
     def _enter(self, trial: optuna.Trial | FrozenTrial, outcome: Outcome) -> None:
+        self.study.sampler = optuna.samplers.RandomSampler()  # a grid's would stop a loop that is not there
         if outcome.state == "complete":
             self.study.tell(trial.number, list(outcome.values))
         else:
@@ -187,6 +193,9 @@ def _sampler(settings: SearchConfig, draw: str) -> optuna.samplers.BaseSampler:
     seed = int.from_bytes(hashlib.blake2b(draw.encode(), digest_size=4).digest())
     if settings.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
+    if settings.sampler == "grid":
+        space = {one.key: one.labels for one in settings.dimensions if isinstance(one, Choice)}
+        return optuna.samplers.GridSampler(space, seed=settings.seed)
     if settings.sampler == "gp":
         return optuna.samplers.GPSampler(seed=seed)
     return optuna.samplers.TPESampler(seed=seed, constant_liar=settings.workers > 1)

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -31,7 +31,7 @@ from experiments.splits import Part
 from experiments.studies import SearchError, SearchResult, Standing
 from experiments.tracking import track
 from experiments.training import Epoch
-from experiments.trials import Job, Outcome, carry_out
+from experiments.trials import Job, Outcome, bounded, carry_out, reason
 from kg.arrays import GraphArrays
 
 Progress = Callable[[Standing], None]
@@ -106,6 +106,56 @@ def fit_trial(
         found = measured(settings, SearchResult.load(folder), number, graph, home, progress)
         Ledger(settings, config, cut, folder).measured(number, found.run_id)
         return found
+
+
+def spread(
+    task: Callable[[Any, Any], Any],
+    jobs: Sequence[Any],
+    shared: Any,
+    settings: SearchConfig,
+    graph: GraphArrays,
+    folder: Path,
+) -> Iterator[tuple[Any, Any]]:
+    """Carries out jobs with the workers, threads and memory of a search; gives each as it is done.
+
+    Args:
+        task: called with ``shared`` and a job, in any process; must be a function of a module.
+        jobs: what there is to do, in this order.
+        shared: what all of them read.
+        settings: of a search; ``workers``, ``threads`` and ``memory_bytes`` are read.
+        graph: by whose size shared memory is measured out.
+        folder: gives Ray's own folder its name.
+
+    Yields:
+        A job and what the task gave, or the exception that ended it.
+    """
+    if not jobs:
+        return
+    bounds = (settings.threads, settings.memory_bytes)
+    if settings.workers == 0:
+        for job in jobs:
+            yield job, _carried(task, shared, job, *bounds)
+        return
+    with _ray(settings, graph, folder, None):
+        given = ray.put(shared)
+        call = ray.remote(num_cpus=settings.threads, max_retries=0)(_carried)
+        under_way = {call.remote(task, given, job, *bounds): job for job in jobs}
+        while under_way:
+            (ref,), _ = ray.wait(list(under_way), num_returns=1)
+            job = under_way.pop(ref)
+            try:
+                yield job, ray.get(ref)
+            except RayError as error:
+                yield job, error
+
+
+def _carried(task: Callable[[Any, Any], Any], shared: Any, job: Any, threads: int, most: int | None) -> Any:
+    import_parts("models")
+    try:
+        with bounded(threads, most):
+            return task(shared, job)
+    except Exception as error:  # whatever it is, the other jobs go on
+        return RuntimeError(reason(error, most))
 
 
 class _Here:

@@ -20,7 +20,7 @@ from experiments.tuning import lay_over
 from models.attention.base import attentions
 from models.interface import recommenders
 
-SAMPLERS, PRUNERS = ("tpe", "gp", "random"), ("none", "asha", "hyperband")
+SAMPLERS, PRUNERS = ("tpe", "gp", "random", "grid"), ("none", "asha", "hyperband")
 COSTS = ("fit_s", "size_bytes")
 """Objectives besides metrics: seconds of fitting, bytes of all that was learned; both are to be small."""
 _EVERY: Mapping[str, Registry[Any]] = {"attention": attentions, "model": recommenders}
@@ -80,9 +80,9 @@ class SearchConfig:
     """A metric on validation, or several objectives with ``max`` or ``min`` each; ``fit_s`` and
     ``size_bytes`` may stand beside metrics."""
     trials: int = 30
-    """How many are proposed, failed ones among them, 1 or more."""
+    """How many are proposed at most, failed ones among them, 1 or more."""
     sampler: str = "tpe"
-    """``tpe``, ``gp`` or ``random``."""
+    """``tpe``, ``gp``, ``random``, or ``grid``: every point of choices once, in an order the seed draws."""
     pruner: str = "none"
     """``none``, ``asha`` or ``hyperband``: what ends a training that promises little, one objective only."""
     seed: int = 0
@@ -97,6 +97,8 @@ class SearchConfig:
     """What a trial may take beyond its idle process, on Linux; one that wants more fails."""
     mlflow: bool = True
     """Whether finished trials are also written to ``mlflow.db`` in the folder."""
+    keeps_values: bool = False
+    """Whether each trial's metric of each validation user is kept in ``values/`` of the folder."""
 
     def __post_init__(self) -> None:
         if not self.name or Path(self.name).name != self.name:
@@ -116,6 +118,11 @@ class SearchConfig:
             raise SettingError(
                 f"a pruner knows one objective, got {', '.join(self.objectives)}: write pruner: none"
             )
+        ranges = [one.key for one in self.dimensions if isinstance(one, Range)]
+        if self.sampler == "grid" and ranges:
+            raise SettingError(
+                f"a grid tries every point, {ranges[0]} is a range: write choice: [...] or another sampler"
+            )
         experiment = self.experiment
         for dimension in self.dimensions:
             for value in dimension.probes:
@@ -134,6 +141,14 @@ class SearchConfig:
         if all(name in COSTS for name in told):
             raise SettingError(f"one objective must be a metric, got {', '.join(told)}: add ndcg@10: max")
         return told
+
+    @property
+    def most(self) -> int:
+        """How many trials there will be: a grid ends with its last point."""
+        if self.sampler != "grid":
+            return self.trials
+        points = math.prod(len(one.values) for one in self.dimensions if isinstance(one, Choice))
+        return min(self.trials, points)
 
     @property
     def metric(self) -> str:
@@ -163,6 +178,7 @@ class SearchConfig:
         experiment = self.experiment
         told = [self.space, self.objectives, self.sampler, self.pruner, self.seed]
         told += [experiment.model, experiment.train, experiment.seed, graph_hash, split_hash]
+        told += [True] if self.keeps_values else []
         return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 

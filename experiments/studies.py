@@ -20,6 +20,11 @@ STUDY = "study.sqlite3"
 STATES = ("complete", "pruned", "failed")
 
 
+def values_file(folder: Path, number: int) -> Path:
+    """Where a trial of a search in ``folder`` keeps each validation user's metric, if it was asked to."""
+    return Path(folder) / "values" / f"{number:05d}.npy"
+
+
 class SearchError(RuntimeError):
     """A search that is not there, is not whole, or that somebody else is running."""
 

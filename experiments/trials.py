@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from filelock import FileLock
 from threadpoolctl import threadpool_limits
 
 from experiments.checkpoint import CheckpointError
-from experiments.evaluation import value_of
+from experiments.evaluation import per_user_of, value_of
 from experiments.splits import Part
 from experiments.studies import SearchTrial
 from experiments.training import Epoch, TrainingError
@@ -51,6 +52,8 @@ class Job:
     """Where its checkpoint lies; None keeps none."""
     threads: int = 1
     memory_bytes: int | None = None
+    values: Path | None = None
+    """File for the metric of each validation user, in the order of ``part.users``; None keeps none."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def carry_out(job: Job, part: Part, go_on: Callable[[Epoch], bool] | None = None
         return Outcome(
             state="pruned" if isinstance(error, Pruned) else "failed",
             seconds=time.monotonic() - started,
-            error="" if isinstance(error, Pruned) else _reason(error, job),
+            error="" if isinstance(error, Pruned) else reason(error, job.memory_bytes),
             curve=tuple(seen),
             from_epoch=seen[0].number - 1 if seen else 0,
         )
@@ -113,10 +116,19 @@ def _bounded(job: Job, part: Part, watch: Callable[[Epoch], None]) -> tuple[Tria
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     alone = nullcontext() if folder is None else FileLock(folder / ".lock", timeout=LOCK_S)
-    torch.set_num_threads(job.threads)
-    with alone, threadpool_limits(job.threads), memory_limit(job.memory_bytes):
+    with alone, bounded(job.threads, job.memory_bytes):
         trial, model = _tried(job, part, watch)
+        if job.values is not None:
+            _keep(job.values, per_user_of(model, part, job.metric))
         return trial, _values(job, trial, model, part)
+
+
+@contextmanager
+def bounded(threads: int, memory_bytes: int | None) -> Iterator[None]:
+    """Gives what runs inside so many threads, and so much memory beyond what the process holds."""
+    torch.set_num_threads(threads)
+    with threadpool_limits(threads), memory_limit(memory_bytes):
+        yield
 
 
 def _tried(job: Job, part: Part, watch: Callable[[Epoch], None]) -> tuple[Trial, Recommender]:
@@ -139,6 +151,14 @@ def _values(job: Job, trial: Trial, model: Recommender, part: Part) -> tuple[flo
     return tuple(
         float(known[name]() if name in known else value_of(model, part, name)) for name in job.objectives
     )
+
+
+def _keep(path: Path, values: np.ndarray) -> None:
+    """Writes aside and renames: who reads it finds it whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}")
+    np.save(aside, values, allow_pickle=False)
+    aside.replace(path)
 
 
 def outcome_of(told: Mapping[str, Any]) -> Outcome:
@@ -185,11 +205,16 @@ def _data_bytes() -> int:
     raise OSError("memory_bytes needs /proc/self/status with VmData, as on Linux: leave it out here")
 
 
-def _reason(error: BaseException, job: Job) -> str:
+def reason(error: BaseException, memory_bytes: int | None) -> str:
+    """Why a trial failed, in a line."""
     said = f"{type(error).__name__}: {error}".strip().splitlines()[0][:500]
-    is_memory = isinstance(error, MemoryError) or "allocate memory" in str(error) or "bad_alloc" in str(error)
-    if is_memory and job.memory_bytes is not None:
-        return f"it wanted more than memory_bytes={job.memory_bytes}: {said}"
+    if is_memory(error) and memory_bytes is not None:
+        return f"it wanted more than memory_bytes={memory_bytes}: {said}"
     if isinstance(error, TrainingError):
         return str(error)
     return said
+
+
+def is_memory(error: BaseException) -> bool:
+    """Whether an error says that there was no memory left."""
+    return isinstance(error, MemoryError) or "allocate memory" in str(error) or "bad_alloc" in str(error)

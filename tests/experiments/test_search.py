@@ -15,7 +15,7 @@ from experiments import search as searching
 from experiments.result import RunResult
 from experiments.search import fit_trial, search
 from experiments.splits import SplitConfig, split
-from experiments.studies import SearchError, SearchResult, SearchTrial, pareto_front, searches
+from experiments.studies import SearchError, SearchResult, SearchTrial, pareto_front, searches, values_file
 from experiments.trials import Job, carry_out
 from kg.worlds import WorldConfig, world
 from models.interface import ModelFacts, Recommender, recommenders
@@ -112,6 +112,34 @@ def test_a_random_proposal_depends_on_seed_and_number_alone(small, tmp_path):
     assert parts.best == whole.best
     other = search(config(trials=2, seed=1), small, Home(tmp_path / "parts"))
     assert [one.settings for one in other.trials] != [one.settings for one in whole.trials][:2]
+
+
+GRID = {
+    "model.similarity": {"choice": ["cosine", "tfidf", "bm25"]},
+    "model.neighbours": {"choice": [5, 20]},
+}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_grid_tries_every_point_once_and_goes_on_alike(small, tmp_path, workers):
+    told = {"space": GRID, "sampler": "grid", "trials": 100, "objective": {"ndcg@10": "max", "fit_s": "min"}}
+    whole = search(config(**told), small, Home(tmp_path / "whole"))
+    points = [tuple(one.settings.values()) for one in whole.trials]
+    assert sorted(points) == sorted((a, b) for a in ("bm25", "cosine", "tfidf") for b in (5, 20))
+    search(config(**told | {"trials": 2}), small, Home(tmp_path / "parts"))
+    search(config(**told | {"trials": 3}), small, Home(tmp_path / "parts"))
+    parts = search(config(**told | {"workers": workers}), small, Home(tmp_path / "parts"))
+    assert [one.settings for one in parts.trials] == [one.settings for one in whole.trials]
+    assert [one.values[0] for one in parts.trials] == [one.values[0] for one in whole.trials]
+
+
+def test_a_trial_keeps_the_metric_of_each_user_where_it_is_asked_to(small, tmp_path):
+    told = config(space=GRID, sampler="grid", keeps_values=True, trials=2)
+    found = search(told, small, Home(tmp_path))
+    for trial in found.trials:
+        values = np.load(values_file(found.folder, trial.number))
+        assert np.nanmean(values) == trial.values[0]
+    assert not any((found.folder / "values").glob(".*"))
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])
