@@ -272,16 +272,16 @@ def check_causal_equals_reading_each_prefix(part: str | type[Attention]) -> None
 def check_dense_mask(part: str | type[Attention]) -> None:
     query, source, neighbours, pairs = inputs()
     made, mask = build(part), torch.rand(B, Q, K, generator=torch.Generator().manual_seed(2)) < 0.5
-    mask[:, 0, -1] = True
+    mask[:, -1, -1] = True
     masked = dataclasses.replace(pairs, mask=mask)
     if not made.takes_mask:
         with pytest.raises(ValueError, match=type(made).__name__):
             made(query, source, neighbours, masked)
         return
-    first = changed(pairs, lambda value: value[:, :1], PER_QUERY)
-    alone = dataclasses.replace(first, key_mask=pairs.key_mask & mask[:, 0])
+    last = changed(pairs, lambda value: value[:, -1:], PER_QUERY)  # alone, it stands where it stood
+    alone = dataclasses.replace(last, key_mask=pairs.key_mask & mask[:, -1])
     torch.testing.assert_close(
-        made(query, source, neighbours, masked)[:, :1], made(query[:, :1], source, neighbours, alone)
+        made(query, source, neighbours, masked)[:, -1:], made(query[:, -1:], source, neighbours, alone)
     )
 
 
