@@ -18,6 +18,7 @@ from configs.registry import SettingError
 from experiments.rules import NEVER, Cut, Likes, drawn, splits
 from kg import schema
 from kg.arrays import GraphArrays
+from kg.feedback import WATCHED_SHARE
 from models.interface import Training
 
 __all__ = ["NEVER", "Cut", "Likes", "Part", "Split", "SplitConfig", "likes_of", "split", "splits"]
@@ -32,7 +33,8 @@ class SplitConfig:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of that split."""
     positive_rating: float = 8.0
-    """Ratings from here on are positives, on the scale 0 to 10."""
+    """Ratings from here on are positives, on the scale 0 to 10; so is what was watched beyond
+    ``kg.feedback.WATCHED_SHARE`` and not rated."""
     seed: int = 0
     """Breaks ties of time, and seeds whatever is fitted."""
 
@@ -158,19 +160,29 @@ def _either(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | No
 
 
 def likes_of(graph: GraphArrays, positive_rating: float, seed: int) -> Likes:
-    """All positives of a graph in the order in which a split counts them."""
-    users, contents = graph.pairs("RATED")
-    # NaN, a rating that nobody gave, compares as False
-    facts = np.flatnonzero(graph.fact_numbers("RATED", "rating") >= positive_rating)
-    times = graph.starts("RATED")[facts]
-    pairs = users[facts] * max(graph.size("Content"), 1) + contents[facts]
+    """All positives of a graph, each pair once at its first time, in the order that a split counts."""
+    width = max(graph.size("Content"), 1)
+    # NaN, a rating or a progress that nobody gave, compares as False
+    rated, is_liked = _pairs(graph, "RATED", width), graph.fact_numbers("RATED", "rating") >= positive_rating
+    viewed = _pairs(graph, "VIEWED", width)
+    is_watched = graph.fact_numbers("VIEWED", "progress") > WATCHED_SHARE
+    is_watched &= ~np.isin(viewed, rated)  # an opinion that was given counts for more
+    pairs = np.concatenate([rated[is_liked], viewed[is_watched]])
+    times = np.concatenate([graph.starts("RATED")[is_liked], graph.starts("VIEWED")[is_watched]])
     by_pair = np.lexsort((times, pairs))
     pairs, first = np.unique(pairs[by_pair], return_index=True)
-    facts, times = facts[by_pair[first]], times[by_pair[first]]
-    order = np.lexsort((drawn(pairs, seed), times, users[facts]))
-    facts, times = facts[order], times[order]
+    times = times[by_pair[first]]
+    order = np.lexsort((drawn(pairs, seed), times, pairs // width))
+    pairs, times = pairs[order], times[order]
     ids = {type: graph.ids(type) for type in ("User", "Content")}
-    return Likes(users[facts], contents[facts], times, graph.size("User"), graph.size("Content"), seed, ids)
+    sizes = graph.size("User"), graph.size("Content")
+    return Likes(pairs // width, pairs % width, times, *sizes, seed, ids)
+
+
+def _pairs(graph: GraphArrays, type: str, width: int) -> np.ndarray:
+    """(f,) int64 user row · width + content row of each fact."""
+    users, contents = graph.pairs(type)
+    return users.astype(np.int64) * width + contents
 
 
 def _part(graph: GraphArrays, seen: Likes, likes: Likes, cut: Cut, later: Likes | None = None) -> Part:

@@ -239,3 +239,23 @@ def test_last_fifth_of_movielens_small_has_603_test_users():
     cut = splits.build("last_fifth", {})(likes)
     assert len(liked) == 48_580
     assert len(np.unique(likes.users[cut.held_out])) == 603
+
+
+def test_what_was_watched_nearly_to_its_end_counts_as_liked_unless_it_was_rated(toy):
+    rows = [(0, 1, 9, 1), (0, 2, 3, 2), (0, 4, 9, 6)]
+    watched = [
+        toy.fact("VIEWED", user, content, day * DAY_S, progress=progress)
+        for user, content, day, progress in (
+            (0, 2, 3, 0.9),  # rated low
+            (0, 3, 4, 0.71),
+            (0, 4, 5, 0.9),  # rated high a day later: liked when it was rated
+            (0, 5, 5, 0.7),
+            (1, 1, 5, 0.95),
+            (1, 1, 7, 0.95),  # once is enough
+        )
+    ]
+    watched.append(toy.fact("VIEWED", 1, 6, 5 * DAY_S))  # nobody knows how far
+    found = likes_of(toy.graph(rows, more=watched), 8, 0)
+    liked = list(zip(found.users.tolist(), found.contents.tolist(), found.times.tolist(), strict=True))
+    wanted = [(0, 1, 1), (0, 3, 4), (0, 4, 6), (1, 1, 5)]
+    assert liked == [(user, content, day * DAY_S) for user, content, day in wanted]
