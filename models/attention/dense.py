@@ -25,9 +25,6 @@ from models.attention.base import (
     seen,
 )
 
-HIDDEN = -1e4
-"""Score of a hidden key where it rides in a channel: its weight is 0 beside any other, also in float16."""
-
 
 @attentions.register("multi_head", AttentionConfig)
 class MultiHead(ScoredAttention):
@@ -109,7 +106,8 @@ def mix_on_cpu(query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor, is_c
 def mix_in_a_channel(query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor, is_causal: bool) -> Tensor:
     """As :func:`mix_on_cpu` on any device: a channel of ones in the queries reads the mask off the keys."""
     (b, h, k, c), width = key.shape, 8 * (key.shape[-1] // 8 + 1)  # kernels like widths that 8 divides
-    channel = torch.zeros_like(key_mask, dtype=key.dtype).masked_fill(~key_mask, HIDDEN * math.sqrt(c))
+    lowest = torch.finfo(key.dtype).min / 2  # beside any other score its weight is 0
+    channel = torch.zeros_like(key_mask, dtype=key.dtype).masked_fill(~key_mask, lowest)
     ones, channel = query.new_ones(*query.shape[:3], 1), channel[:, None, :, None].expand(b, h, k, 1)
     query, key = (pad(torch.cat(both, -1), (0, width - c - 1)) for both in ((query, ones), (key, channel)))
     mixed = scaled_dot_product_attention(

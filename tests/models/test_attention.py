@@ -1,7 +1,5 @@
 """Each mechanism against a reference of its own: torch's, or a plain loop."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,6 @@ import torch
 from models.attention import AttentionConfig, Pairs, attentions
 from models.attention.additive import GAT, GATConfig, GATv2, GATv2Config
 from models.attention.convolution import GraphSAGEMean, Mean
-from models.attention.dense import MultiHead
 
 B, Q, K, S, D, H = 3, 2, 5, 7, 8, 2
 C = D // H
@@ -22,23 +19,6 @@ def given():
     key_mask[:, 0] = True
     query, source = torch.randn(B, Q, D, generator=draw), torch.randn(S, D, generator=draw)
     return query.double(), source.double(), torch.randint(S, (B, K), generator=draw), Pairs(key_mask)
-
-
-@pytest.mark.parametrize("is_causal", [False, True])
-def test_multi_head_equals_torch(given, is_causal):
-    query, source, neighbours, pairs = given
-    made = MultiHead(AttentionConfig(D, H)).double()
-    q, k, v = (
-        made.projections[role](part).unflatten(-1, (H, C)).transpose(1, 2)
-        for role, part in (("query", query), ("key", source[neighbours]), ("value", source[neighbours]))
-    )
-    visible = pairs.key_mask[:, None, None].expand(B, 1, Q, K)
-    if is_causal:  # query i stands at K - Q + i
-        visible = visible & torch.ones(Q, K, dtype=torch.bool).tril(K - Q)
-    mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=visible)
-    wanted = made.out(mixed.transpose(1, 2).flatten(2))
-    pairs = dataclasses.replace(pairs, is_causal=is_causal)
-    torch.testing.assert_close(made(query, source, neighbours, pairs), wanted)
 
 
 def leaky(value, slope):
@@ -106,19 +86,3 @@ def test_mean_and_graphsage_equal_their_definition(given):
     wanted = torch.cat([query, means], -1) @ made.weight.weight.T
     torch.testing.assert_close(made(*given), wanted)
     assert sum(part.numel() for part in made.parameters()) == 2 * D * D
-
-
-def test_projections_act_once_per_source_row(given):
-    query, source, neighbours, pairs = given
-    made, rows = MultiHead(AttentionConfig(D, H)).double(), []
-    for role in ("key", "value"):
-        made.projections[role].register_forward_hook(
-            lambda module, given, answer: rows.append(given[0].shape)
-        )
-    made(query, source, neighbours, pairs)
-    assert rows == [(S, D), (S, D)]
-
-
-def test_heads_must_divide_the_width():
-    with pytest.raises(ValueError, match="heads must divide dim"):
-        attentions.build("multi_head", {"dim": 6, "heads": 4})
