@@ -180,6 +180,7 @@ class Surroundings(nn.Module):
 class Layer(nn.Module):
     """One GraphSAGE layer: W [self ‖ attention over related neighbours], residual, LayerNorm.
 
+    Self is the target at the width of the layer: one matrix narrows it for residual, query and W.
     The matrix of a relation is a mixture of a few shared ones, W_r = Σ_b a_rb V_b. It acts once on each
     distinct source row of that relation; only then is gathered.
 
@@ -196,7 +197,7 @@ class Layer(nn.Module):
         self.mixture = nn.Parameter(1 + torch.randn(relations, config.bases) / 2)  # a: (r, bases)
         self.attention = config.build_attention(layer, relations, types)
         self.own = nn.Identity() if width_in == width else nn.Linear(width_in, width, bias=False)
-        self.weight = nn.Linear(width_in + width, width)
+        self.weight = nn.Linear(2 * width, width)
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(config.dropout)
 
@@ -207,10 +208,9 @@ class Layer(nn.Module):
         matrices = torch.einsum("rb,bio->rio", self.mixture, self.bases)  # W_r
         groups = source.index_select(0, place).split(counts)  # distinct() sorts by relation
         related = torch.cat([group @ matrix for group, matrix in zip(groups, matrices, strict=True)])
-        target = source[: len(block.neighbours)]
-        own = self.own(target)
+        own = self.own(source[: len(block.neighbours)])
         heard = self.attention(own[:, None], related, rows, around.pairs(block, self.attention))[:, 0]
-        return self.norm(own + self.dropout(nn.functional.gelu(self.weight(torch.cat([target, heard], 1)))))
+        return self.norm(own + self.dropout(nn.functional.gelu(self.weight(torch.cat([own, heard], 1)))))
 
 
 class Encoder(nn.Module):
