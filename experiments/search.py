@@ -151,11 +151,16 @@ def spread(
 
 def _carried(task: Callable[[Any, Any], Any], shared: Any, job: Any, threads: int, most: int | None) -> Any:
     import_parts("models")
-    try:
+
+    def run() -> Any:
         with bounded(threads, most):
             return task(shared, job)
-    except Exception as error:  # whatever it is, the other jobs go on
-        return RuntimeError(reason(error, most))
+
+    # a thread of its own: whatever ends it comes back as a value, and the other jobs go on
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(run)
+        error = future.exception()
+    return future.result() if error is None else RuntimeError(reason(error, most))
 
 
 class _Here:
