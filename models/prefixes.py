@@ -17,9 +17,11 @@ PERSON, CONTENT = 0, 1
 TYPES, RELATIONS, EDGE_WIDTH = 2, 1, 2
 """Sizes of what :class:`Places` tells an attention."""
 DAY_S = 86_400
-AT_ONCE = 2**24
-"""Numbers m · k · d that are gathered at once; what needs more is read in parts, each computed anew for its
-gradient."""
+AT_ONCE, KEPT = 2**22, 2**24
+"""Numbers m · k · d that are gathered at once, and that are kept for the gradient: of more than these each
+part is computed anew when its gradient is taken."""
+STRETCHES = 4
+"""Parts of a sequence at least: a beginning is read with no more padding than its part is long."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def read(attention: Attention, hidden: Tensor, places: Places, only_last: bool =
         (b, l, d), or (b, 1, d) of the last place; zeros for padding.
 
     Cost: O(b l² d) where each place is read with its own beginning, against what the attention takes for l
-    queries where it hides what comes later; memory stays below some multiples of ``AT_ONCE``.
+    queries where it hides what comes later; memory stays below some multiples of ``KEPT``.
     """
     if only_last:
         b, length = places.is_there.shape
@@ -65,13 +67,13 @@ def _apart(attention: Attention, hidden: Tensor, places: Places) -> Tensor:
     """(b, l, d) -> (b, l, d): each place asks alone, over its own beginning."""
     b, length, d = hidden.shape
     heard = torch.zeros_like(hidden)
-    is_whole = b * length**2 * d <= AT_ONCE
+    is_kept = b * length**2 * d <= KEPT or not torch.is_grad_enabled()
     for rows, ends in _parts(b, length, d):
         some, there = hidden[rows, : ends.stop], places.is_there[rows]
         row, end = there[:, ends].nonzero(as_tuple=True)
         given = some, Places(*(None if part is None else part[rows] for part in vars(places).values()))
         asked = row, end + ends.start
-        if is_whole or not torch.is_grad_enabled():
+        if is_kept:
             mixed = _heard(attention, *given, *asked)
         else:
             mixed = checkpoint(_heard, attention, *given, *asked, use_reentrant=False)
@@ -81,8 +83,8 @@ def _apart(attention: Attention, hidden: Tensor, places: Places) -> Tensor:
 
 def _parts(b: int, length: int, d: int) -> Iterator[tuple[slice, slice]]:
     """Slices of sequences and of places whose beginnings together stay within ``AT_ONCE``."""
-    many = max(1, AT_ONCE // (length**2 * d))
-    ends = min(length, max(1, AT_ONCE // (length * d)))
+    ends = max(1, min(-(-length // STRETCHES), AT_ONCE // (length * d)))
+    many = max(1, AT_ONCE // (ends * length * d))
     for row in range(0, b, many):
         for end in range(0, length, ends):
             yield slice(row, min(row + many, b)), slice(end, min(end + ends, length))

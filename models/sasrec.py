@@ -1,6 +1,7 @@
 """SASRec: what comes next, by attention over what somebody liked so far, in order.
 
-b users asked for · l places of a sequence · d width · i contents · t contents with a token · m positives."""
+b users asked for · l places of a sequence · d width · i contents · t contents with a token ·
+m positives · c candidates of a batch."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from configs.registry import fill
 from kg.arrays import GraphArrays
 from models.attention import AttentionConfig, attentions
 from models.interface import ModelFacts, Training, Users, recommenders
+from models.losses import sampled_softmax
+from models.negatives import SOURCES, Candidates
 from models.prefixes import EDGE_WIDTH, RELATIONS, TYPES, Places, read
 from models.sequences import FIRST, PAD, START, Sequences, aligned, sequences
 from models.vectors import VectorRecommender, device_of
@@ -22,6 +25,7 @@ from models.vectors import VectorRecommender, device_of
 PARAMETER = "parameter."
 BLOCK = 256
 """Histories that are read at once when scoring."""
+LOSSES = ("softmax", "sampled_softmax")
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,13 @@ class SASRecConfig:
     """Places of a sequence, the latest likes, >= 1."""
     dropout: float = 0.2
     """Share of a layer's answer that is dropped while training, in [0, 1)."""
+    loss: str = "softmax"
+    """``softmax`` over all contents, or ``sampled_softmax`` over those of the batch and some drawn besides,
+    corrected for how often each is met."""
+    negatives: str = "uniform"
+    """Where contents are drawn from besides the batch itself; read with ``sampled_softmax``."""
+    negative_count: int = 1024
+    """Contents drawn for a batch, for ``uniform`` and ``popularity``, >= 0."""
     batch: int = 64
     """Users of a step."""
     embedding_sd: float = 0.05
@@ -54,6 +65,11 @@ class SASRecConfig:
             raise ValueError(
                 "width, blocks, max_length and batch must be 1 or more, dropout 0 or more and below 1, got "
                 f"{self}"
+            )
+        if self.loss not in LOSSES or self.negatives not in SOURCES or self.negative_count < 0:
+            raise ValueError(
+                f"loss must be one of {LOSSES}, negatives one of {SOURCES} and negative_count 0 or more, got "
+                f"{self.loss!r}, {self.negatives!r} and {self.negative_count}"
             )
         self.attention_config()
         device_of(self.device)
@@ -144,7 +160,8 @@ class SASRec(VectorRecommender):
     really better than SASRec?", RecSys 2023, arXiv:2309.07602. Likes of one second have no order: training
     draws one anew each epoch.
 
-    Cost: O(u l (l d + d² + t d)) an epoch; memory O(batch · l · t) for the softmax over t contents.
+    Cost: O(u l (l d + d² + t d)) an epoch, besides what the attention takes; memory O(batch · l · t) for the
+    softmax over t contents, c for t when sampled.
     """
 
     facts = ModelFacts(scores_cold_user=True, scores_cold_content=False, draws_on=())
@@ -183,7 +200,7 @@ class SASRec(VectorRecommender):
             (tie, self._positives.indices, self._positives.indptr), shape=self._positives.shape
         )
         for rows in batches:
-            yield lambda rows=rows: self._loss(rows, drawn[rows].data)
+            yield lambda rows=rows: self._loss(rows, drawn[rows].data, generator)
 
     def _batches(self, generator: torch.Generator) -> list[np.ndarray]:
         """Rows of users, batches in random order; those of a batch are alike in length: little is padded."""
@@ -194,15 +211,32 @@ class SASRec(VectorRecommender):
             batches[place].numpy() for place in torch.randperm(len(batches), generator=generator).tolist()
         ]
 
-    def _loss(self, rows: np.ndarray, tie: np.ndarray) -> Tensor:
+    def _loss(self, rows: np.ndarray, tie: np.ndarray, generator: torch.Generator) -> Tensor:
         most = self.config.max_length + 1
         found = sequences(self._positives[rows], self._times[rows].data, self._token, most, tie)
         tokens, time_s = self._tensors(found)  # (b, l + 1)
         read, next_token = tokens[:, :-1], tokens[:, 1:]
         is_read = read != PAD
         expected = self.module(read, None if time_s is None else time_s[:, :-1])[is_read]  # (m, d)
-        scores = expected @ self.module.token_vector.weight[FIRST:].T  # (m, t)
-        return nn.functional.cross_entropy(scores, next_token[is_read] - FIRST)
+        vectors, wanted = self.module.token_vector.weight[FIRST:], next_token[is_read] - FIRST  # (t, d), (m,)
+        if self.config.loss == "sampled_softmax":
+            return self._sampled(expected, vectors, wanted, generator)
+        return nn.functional.cross_entropy(expected @ vectors.T, wanted)
+
+    def _sampled(
+        self, expected: Tensor, vectors: Tensor, wanted: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Loss of (m, d) expected among (t, d) vectors, where (m,) ``wanted`` came next."""
+        counts, config = np.bincount(self._positives.indices)[self._contents], self.config
+        # for the size of this very batch: those of long histories meet a content more often
+        candidates = Candidates(
+            counts, np.ones(len(counts), bool), len(wanted), config.negatives, config.negative_count
+        )
+        drawn, log_chance = (part.to(self.device) for part in candidates.draw(wanted.cpu(), generator))
+        column = torch.searchsorted(drawn, wanted)
+        is_own = nn.functional.one_hot(column, len(drawn)).bool()  # (m, c); other likes do count against it
+        user = torch.arange(len(wanted), device=self.device)
+        return sampled_softmax(expected @ vectors[drawn].T, user, column, is_own, log_chance)
 
     def _tensors(self, found: Sequences) -> tuple[Tensor, Tensor | None]:
         """(b, l) tokens and their times on the device."""

@@ -82,7 +82,8 @@ def test_what_is_gathered_at_once_stays_within_its_bound(monkeypatch):
     assert max(sizes) <= 40 and sum(len(neighbours) for _, neighbours, _ in layer.heard) == 99
 
 
-def test_a_place_is_told_what_held_at_its_own_time():
+def test_a_place_is_told_what_held_at_its_own_time(monkeypatch):
+    monkeypatch.setattr(prefixes, "STRETCHES", 1)
     there = torch.tensor([[False, True, True, True]])
     times = torch.tensor([[0, 2, 2, 5]]) * DAY_S
     layer, hidden = witness(), torch.tensor([[[9.0], [1.0], [2.0], [3.0]]])
@@ -99,7 +100,8 @@ def test_a_place_is_told_what_held_at_its_own_time():
     assert (pairs.edge[..., 1] == 1).all() and not pairs.is_causal
 
 
-def test_nobody_told_when():
+def test_nobody_told_when(monkeypatch):
+    monkeypatch.setattr(prefixes, "STRETCHES", 1)
     layer = witness()
     there = torch.tensor([[True, True]])
     read(layer, torch.ones(1, 2, 1), Places(there, None, torch.ones(1, 2)))
@@ -107,7 +109,8 @@ def test_nobody_told_when():
     assert not pairs.age_s.any() and not pairs.edge.any()
 
 
-def test_the_last_place_is_told_what_all_of_it_was_told():
+def test_the_last_place_is_told_what_all_of_it_was_told(monkeypatch):
+    monkeypatch.setattr(prefixes, "STRETCHES", 1)
     hidden, places = somewhere(2)
     layer, alone = witness(), witness()
     read(layer, hidden[..., :1], places)

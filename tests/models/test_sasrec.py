@@ -142,6 +142,58 @@ def test_a_reason_is_what_the_score_loses_without_it(model):
     assert model.contributions(somebody(), 0).shape == (0,)
 
 
+def losses(ring: Training, **settings) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss of a whole epoch at the start, and its gradients."""
+    made = recommenders.build("sasrec", TINY | settings)
+    made.fit(ring)
+    total = sum(batch() for batch in made.steps(torch.Generator().manual_seed(3)))
+    total.backward()
+    return total.item(), {name: part.grad for name, part in made.module.named_parameters()}
+
+
+@pytest.mark.parametrize("source", ["uniform", "popularity"])
+def test_sampled_loss_is_the_full_one_where_all_contents_are_drawn(ring, source):
+    wanted, gradients = losses(ring)
+    found, others = losses(ring, loss="sampled_softmax", negatives=source, negative_count=CONTENTS)
+    assert found == pytest.approx(wanted, rel=1e-5)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(others[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("source", ["uniform", "popularity"])
+def test_contents_met_in_a_batch_stand_for_all_others(ring, source, monkeypatch):
+    # 150 people like 4 of 80 contents, some far more often; 1 / chance, summed over those met, counts all 80
+    rng = np.random.default_rng(0)
+    popularity = 1 / np.arange(1, 81) ** 0.5
+    liked = np.zeros((150, 80), np.float32)
+    for row in liked:
+        row[rng.choice(80, 4, replace=False, p=popularity / popularity.sum())] = 1
+    positives = sp.csr_array(liked)
+    training = Training(ring.graph, positives, positives.astype(np.int64), np.ones(80, bool))
+    settings = {"loss": "sampled_softmax", "negatives": source, "negative_count": 10, "batch": 3}
+    made, counted = recommenders.build("sasrec", TINY | settings), []
+    made.fit(training)
+    monkeypatch.setattr(
+        "models.sasrec.sampled_softmax", lambda *parts: counted.append((-parts[-1]).exp().sum())
+    )
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(6):
+        for batch in made.steps(draw):
+            batch()
+    assert len(counted) == 300
+    assert np.mean(counted) == pytest.approx(np.count_nonzero(liked.any(axis=0)), rel=0.1)
+
+
+def test_sampled_loss_finds_what_comes_next(ring):
+    made = recommenders.build("sasrec", TINY | {"loss": "sampled_softmax", "negative_count": 4})
+    fit(made, ring, None, FitConfig(learning_rate=0.01, epochs=30))
+    for start in range(CONTENTS):
+        walked = [start, (start + 3) % CONTENTS, (start + 6) % CONTENTS]
+        scores = made.score(somebody(*walked))[0]
+        scores[walked] = -np.inf
+        assert scores.argmax() == (start + 9) % CONTENTS
+
+
 def test_training_goes_on_where_it_broke_off(ring, tmp_path):
     whole, first, second = (recommenders.build("sasrec", TINY | {"dropout": 0.3}) for _ in range(3))
     fit(whole, ring, None, FitConfig(epochs=3))
@@ -156,6 +208,9 @@ def test_training_goes_on_where_it_broke_off(ring, tmp_path):
     [
         ({"heads": 3}, "heads must divide"),
         ({"max_length": 0}, "max_length"),
+        ({"loss": "hinge"}, "sampled_softmax.*'hinge'"),
+        ({"negatives": "hard"}, "in_batch.*'hard'"),
+        ({"attention": {"name": "multihead"}}, "nearest: multi_head"),
         ({"attention": {"name": "multi_head", "slope": 1}}, "slope"),
     ],
 )
