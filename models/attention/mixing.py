@@ -47,7 +47,7 @@ class _RowSum(torch.autograd.Function):
     def forward(ctx: Any, source: Tensor, neighbours: Tensor, weights: Tensor) -> Tensor:
         ctx.save_for_backward(source, neighbours, weights)
         heads = len(weights)
-        rows, table = _rows(neighbours, heads, len(source)), _by_head(source, heads)
+        rows, table = _rows(neighbours, heads, source.shape[0]), _by_head(source, heads)
         return _joined(
             embedding_bag(rows, table, mode="sum", per_sample_weights=weights.flatten(0, 1)), heads
         )
@@ -58,7 +58,7 @@ class _RowSum(torch.autograd.Function):
         source, neighbours, weights = ctx.saved_tensors
         of_source = of_weights = None
         if ctx.needs_input_grad[0]:
-            of_source = _of_source(gradient, neighbours, weights, len(source))
+            of_source = _of_source(gradient, neighbours, weights, source.shape[0])
         if ctx.needs_input_grad[2]:
             each = gather(source, neighbours).mul_(gradient[:, None])  # (b, k, d)
             of_weights = each.unflatten(-1, (len(weights), -1)).sum(-1).permute(2, 0, 1)
