@@ -10,8 +10,8 @@ arcosh of something near 1 would; roots are cut off below, so gradients are fini
 origin.
 
 Source: Ungar, "A Gyrovector Space Approach to Hyperbolic Geometry", 2008; Ganea, Bécigneul, Hofmann,
-"Hyperbolic Neural Networks", NeurIPS 2018, arXiv:1805.09112; Nickel and Kiela, "Learning Continuous Hierarchies in the
-Lorentz Model", ICML 2018, arXiv:1806.03417."""
+"Hyperbolic Neural Networks", NeurIPS 2018, arXiv:1805.09112; Nickel and Kiela, "Learning Continuous
+Hierarchies in the Lorentz Model", ICML 2018, arXiv:1806.03417."""
 
 import math
 
@@ -93,7 +93,7 @@ def ball_project(x: Tensor, c: float | Tensor) -> Tensor:
 def mobius_add(x: Tensor, y: Tensor, c: float | Tensor) -> Tensor:
     """x ⊕ y, the point that y becomes when the origin is carried to x; (..., d).
 
-    Source: Ganea et al. 2018, eq. 4. The denominator is written as a sum of what is positive.
+    Source: Ganea et al. 2018, section 2.3. The denominator is written as a sum of what is positive.
 
     Example:
         >>> mobius_add(torch.tensor([0.5]), torch.tensor([0.5]), 1.0)  # of velocities: 1 / (1 + 1/4)
@@ -105,7 +105,7 @@ def mobius_add(x: Tensor, y: Tensor, c: float | Tensor) -> Tensor:
 def mobius_matvec(matrix: Tensor, x: Tensor, c: float | Tensor) -> Tensor:
     """M ⊗ x = exp_0(M log_0(x)); (..., e, d), (..., d) -> (..., e).
 
-    Source: Ganea et al. 2018, eq. 27.
+    Source: Ganea et al. 2018, section 3.2.
     """
     return ball_exp_zero((matrix @ ball_log_zero(x, c)[..., None])[..., 0], c)
 
@@ -158,7 +158,7 @@ def ball_midpoint(x: Tensor, weights: Tensor, c: float | Tensor) -> Tensor:
     ball's. The origin where all weights are 0.
 
     Source: Ungar 2008, section 6.22; Gulcehre et al., "Hyperbolic Attention Networks", ICLR 2019,
-    arXiv:1805.09786, eq. 2.
+    arXiv:1805.09786 (aggregation).
     """
     return to_ball(lorentz_centroid(to_hyperboloid(x, c), weights, c), c)
 
@@ -209,7 +209,7 @@ def lorentz_log_zero(y: Tensor, c: float | Tensor) -> Tensor:
 def lorentz_distance(x: Tensor, y: Tensor, c: float | Tensor) -> Tensor:
     """(..., d + 1), (..., d + 1) -> (...) geodesic distance arcosh(−c ⟨x, y⟩) / √c, 0 at equal points.
 
-    Source: Nickel and Kiela 2018, eq. 4, with a curvature.
+    Source: Nickel and Kiela 2018, section 3.1, here with a curvature.
     """
     return _arc(_lorentz_s(x, y, c), _checked(c, x))[..., 0]
 
