@@ -1,8 +1,6 @@
 """Every registered attention reads histories: nothing later reaches back, padding says nothing, and what was
 learned comes back to the bit."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -13,7 +11,8 @@ from experiments.training import FitConfig, fit
 from kg.arrays import from_records
 from kg.records import Node
 from models.attention import attentions
-from models.interface import Training, Users, recommenders
+from models.interface import Training, Users
+from models.sasrec import SASRec, SASRecConfig
 from models.sequences import PAD, START
 
 TINY = {"width": 8, "blocks": 2, "heads": 2, "max_length": 8, "batch": 4, "dropout": 0.0}
@@ -39,7 +38,7 @@ def walks() -> Training:
 @pytest.fixture(scope="module", params=list(attentions))
 def model(request, walks):
     """A SASRec of this attention after an epoch."""
-    made = recommenders.build("sasrec", TINY | {"attention": {"name": request.param}})
+    made = SASRec(SASRecConfig(**TINY, attention={"name": request.param}))
     fitted = fit(made, walks, None, FitConfig(learning_rate=0.01, epochs=1))
     assert np.isfinite(fitted.curve[0].loss)
     made.module.eval()
@@ -90,9 +89,36 @@ def test_the_last_place_alone_is_the_last_of_all(model):
     torch.testing.assert_close(last, whole[:, -1:], rtol=1e-5, atol=1e-6)
 
 
+def walked(contents: list[int]) -> Users:
+    """One stranger who liked these, a day apart."""
+    places, shape = (np.array(contents, np.int64), np.array([0, len(contents)])), (1, CONTENTS)
+    history = sp.csr_array((np.ones(len(contents), np.float32), *places), shape=shape)
+    times = sp.csr_array(((1 + np.arange(len(contents))) * DAY_S, *places), shape=shape)
+    return Users(np.array([-1]), history, times)
+
+
+def test_only_the_latest_are_read_of_a_history_that_is_too_long(model):
+    long, latest = list(range(1, 12)), list(range(4, 12))
+    whole, cut = model.score(walked(long)), model.score(walked(latest))
+    np.testing.assert_allclose(whole, cut, rtol=1e-5, atol=1e-6)
+
+
+def test_a_reason_is_what_the_score_loses_without_it(model):
+    contents = [7, 1, 4]
+    users = walked(contents)
+    full, lost = model.score(users)[0, 5], []
+    for gone in range(3):
+        kept = [place for place in range(3) if place != gone]
+        places = (users.history.indices[kept], np.array([0, 2]))
+        history = sp.csr_array((users.history.data[kept], *places), shape=(1, CONTENTS))
+        times = sp.csr_array((users.times.data[kept], *places), shape=(1, CONTENTS))
+        lost.append(full - model.score(Users(users.rows, history, times))[0, 5])
+    np.testing.assert_allclose(model.contributions(users, 5), lost, rtol=1e-4, atol=1e-5)
+
+
 def test_comes_back_to_the_bit(model, walks):
     users = Users(np.arange(PEOPLE), walks.positives, walks.times)
-    again = recommenders.build("sasrec", dataclasses.asdict(model.config))
+    again = SASRec(model.config)
     written = save({name: np.require(array, requirements="C") for name, array in model.arrays().items()})
     again.restore(load(written), walks.graph)
     np.testing.assert_array_equal(again.score(users), model.score(users))
