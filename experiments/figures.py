@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from experiments.compare import Comparison
 from experiments.front import Point, front
+from experiments.mechanism_table import Table as MechanismTable
 from experiments.ranks import Ranks
 from experiments.result import RunResult
 
@@ -161,6 +162,60 @@ def ranks_figure(ranks: Ranks) -> Figure:
         told = f"{name} {average:.2f}"
         axes.text(side, height + 0.08, told, ha="left" if is_left else "right", va="bottom", color=INK)
     return figure
+
+
+def quality_figure(table: MechanismTable, task: str) -> Figure:
+    """Each mechanism's mean on a task with its interval over users, best on top; a line at multi_head."""
+    known = [row for row in table.rows if task in row.qualities and row.qualities[task].value is not None]
+    known.sort(key=lambda row: (row.qualities[task].value.value, row.name))
+    figure, (axes,) = _figure(1.1 + 0.26 * len(known))
+    values = [row.qualities[task].value for row in known]
+    means = [one.value for one in values]
+    spread = [[one.value - one.low for one in values], [one.high - one.value for one in values]]
+    axes.errorbar(means, range(len(known)), xerr=spread, fmt="o", color=BLUE, ecolor=MUTED, capsize=2, ms=4)
+    for row, one in zip(known, values, strict=True):
+        if row.name == "multi_head":
+            axes.axvline(one.value, color=ORANGE, linewidth=1)
+    _names(axes, [row.name for row in known])
+    axes.tick_params(axis="y", labelsize=9)
+    axes.locator_params(axis="x", nbins=5)
+    users = table.tasks[task].users
+    _x_label(axes, f"{table.metric}, {task}, {users} users, 95% intervals; line: multi_head")
+    return figure
+
+
+def cost_figure(table: MechanismTable) -> Figure:
+    """Time and memory of a pass with its gradient against the length, on log axes; extremes are named."""
+    figure, panels = _figure(7.6, rows=2, sharex=True)
+    for axes, (name, unit, label) in zip(
+        panels, (("train_s", 1.0, "seconds"), ("train_bytes", 2**20, "MiB")), strict=True
+    ):
+        lines = {
+            row.name: [(one.k, getattr(one, name) / unit) for one in row.costs if getattr(one, name)]
+            for row in table.rows
+        }
+        lines = {mechanism: points for mechanism, points in lines.items() if points}
+        told = _extremes(lines)
+        for mechanism, points in lines.items():
+            colour = BLUE if mechanism == "multi_head" else ORANGE if mechanism in told else MUTED
+            width = 1.8 if mechanism in told else 0.6
+            axes.plot(*zip(*points, strict=True), color=colour, linewidth=width, marker="o", markersize=2)
+        for mechanism in told:
+            _note(axes, mechanism, lines[mechanism][-1], (4, -3), "left")
+        axes.set(xscale="log", yscale="log")
+        axes.margins(x=0.3)
+        axes.set_ylabel(label, color=INK)
+    _x_label(panels[-1], "k = q, a pass with its gradient, one thread")
+    return figure
+
+
+def _extremes(lines: Mapping[str, Sequence[tuple[int, float]]]) -> list[str]:
+    """multi_head, and of those that came furthest the cheapest and the dearest."""
+    furthest = max((points[-1][0] for points in lines.values()), default=0)
+    ends = {name: points[-1][1] for name, points in lines.items() if points[-1][0] == furthest}
+    named = [name for name in ("multi_head",) if name in lines]
+    named += [min(ends, key=ends.__getitem__), max(ends, key=ends.__getitem__)] if ends else []
+    return list(dict.fromkeys(named))
 
 
 def _front_panel(axes: Axes, points: Sequence[Point], best: Sequence[bool], name: str) -> None:

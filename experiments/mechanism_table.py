@@ -8,7 +8,7 @@ known is null. :meth:`Table.load` reads it back."""
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from experiments.significance import Paired
 
 FORMAT = 1
 FILE = "attention.json"
+REFERENCES = ("multi_head", "mean")
+"""Mechanisms that every other is tested against, where they were measured."""
 LEAST_K = 1024
 """Slopes are taken from here on: below it, what is paid once covers what grows."""
 
@@ -115,6 +117,8 @@ class TaskNote:
     model: Mapping[str, Any]
     train: Mapping[str, Any]
     users: int
+    code_revisions: tuple[str, ...] = ()
+    """Of the runs; several where some were made before the code changed."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,13 @@ class Table:
         """Rows with a value on a task, best on validation first; equals by name."""
         known = [row for row in self.rows if task in row.qualities and row.qualities[task].value is not None]
         return sorted(known, key=lambda row: (-(row.qualities[task].validation or 0.0), row.name))
+
+    def shortlist(self, task: str, best: int = 8, cheapest: int = 3) -> tuple[str, ...]:
+        """What is worth a larger graph: the best on validation, the cheapest, and the two references."""
+        names = [row.name for row in self.best(task)[:best]]
+        names += [row.name for row in self.cheapest(task)[:cheapest]]
+        names += [name for name in REFERENCES if any(row.name == name for row in self.rows)]
+        return tuple(dict.fromkeys(names))
 
     def cheapest(self, task: str) -> list[Row]:
         """Rows with a value on a task, the shortest training first."""
@@ -201,6 +212,19 @@ class Table:
             ) from None
 
 
+def merged(new: Table, old: Table | None) -> Table:
+    """A table with what an older one of the same graph knows besides."""
+    if old is None or (old.graph, old.graph_hash, old.title) != (new.graph, new.graph_hash, new.title):
+        return new
+    before = {row.name: row for row in old.rows}
+    rows = {name: row for name, row in before.items() if row.name not in {one.name for one in new.rows}}
+    for row in new.rows:
+        past = before.get(row.name, Row(row.name, row.family, row.nature))
+        qualities, costs = {**past.qualities, **row.qualities}, row.costs or past.costs
+        rows[row.name] = replace(row, qualities=qualities, costs=costs)
+    return replace(new, tasks={**old.tasks, **new.tasks}, rows=tuple(rows[name] for name in sorted(rows)))
+
+
 def slope(points: Sequence[tuple[float, float]]) -> float | None:
     """Least-squares slope of log value over log k: 1 grows with k, 2 with its square; None below two points.
 
@@ -227,4 +251,5 @@ def _quality(told: Mapping[str, Any]) -> Quality:
 
 
 def _note(told: Mapping[str, Any]) -> TaskNote:
-    return TaskNote(**{**told, "seeds": tuple(told["seeds"]), "rates": tuple(told["rates"])})
+    tuples = {name: tuple(told[name]) for name in ("seeds", "rates", "code_revisions")}
+    return TaskNote(**{**told, **tuples})

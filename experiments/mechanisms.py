@@ -16,9 +16,9 @@ from configs.registry import SettingError, fill, import_parts
 from experiments.chosen import cut_for
 from experiments.evaluation import EvaluationConfig, evaluate, intervals
 from experiments.mechanism_runs import ChosenRate, Records, SeedRun
-from experiments.mechanism_table import Against, Cost, Quality, Row, Table, TaskNote
+from experiments.mechanism_table import REFERENCES, Against, Cost, Quality, Row, Table, TaskNote
 from experiments.run import code_revision
-from experiments.search import search, spread
+from experiments.search import ray_for, search, spread
 from experiments.significance import TestConfig, holm, paired
 from experiments.spaces import SearchConfig, read_search
 from experiments.splits import Part, Split
@@ -36,15 +36,17 @@ __all__ = [
     "StudyConfig",
     "Table",
     "TaskNote",
+    "bench_home",
+    "finished",
     "note",
     "qualities",
+    "rows",
     "study",
+    "task_search",
 ]
 
 Progress = Callable[[str], None]
 TASKS = ("neighbourhood", "history")
-REFERENCES = ("multi_head", "mean")
-"""Mechanisms that every other is tested against, where they were measured."""
 NAME, RATE = "model.attention.name", "train.learning_rate"
 
 
@@ -71,6 +73,12 @@ class StudyConfig:
             )
         for name in (*self.mechanisms, *self.again):
             attentions[name]  # an unknown one is named with its nearest
+
+    def shorter(self, epochs: int, rates: Sequence[float], seeds: Sequence[int]) -> "StudyConfig":
+        """The same with fewer epochs, rates and seeds."""
+        base = {**self.search["base"], "train": {**self.search["base"]["train"], "epochs": epochs}}
+        space = {**self.search["space"], RATE: {"choice": list(rates)}}
+        return replace(self, search={**self.search, "base": base, "space": space}, seeds=tuple(seeds))
 
 
 @dataclass(frozen=True)
@@ -125,9 +133,11 @@ def study(
     records = Records(place.searches(graph.name).parent / f"{task}-{_identity(settings, graph, cut)}")
     work = _Work(config, graph, place, cut, records, progress or (lambda _: None))
     work.forget()
-    work.choose(names)
+    if work.is_left(names):
+        with ray_for(settings, graph, records.folder, None):  # one for rates and seeds
+            work.choose(names)
+            work.measure([one for one in map(records.chosen, names) if not one.error])
     chosen = {name: records.chosen(name) for name in names}
-    work.measure([one for one in chosen.values() if not one.error])
     runs = {name: tuple(records.runs(name, config.seeds)) for name in names}
     return Study(task, settings, cut.hash, config.seeds, chosen, runs, records.folder)
 
@@ -151,6 +161,16 @@ class _Work:
         """Drops what is kept of the mechanisms that are to be done again."""
         for name in self.config.again:
             self.records.forget(name)
+
+    def is_left(self, names: Sequence[str]) -> bool:
+        """Whether a rate must be chosen or a seed measured."""
+        known = [self.records.chosen(name) for name in names if self.records.has_chosen(name)]
+        return len(known) < len(names) or any(
+            not self.records.has_run(one.mechanism, seed)
+            for one in known
+            if not one.error
+            for seed in self.config.seeds
+        )
 
     def choose(self, names: Sequence[str]) -> None:
         """A rate for each mechanism that has none yet, by one search over all of them."""
@@ -348,9 +368,27 @@ def _measured(
     )
 
 
+def rows(studies: Sequence[Study], costs: Mapping[str, Sequence[Cost]] | None = None) -> tuple[Row, ...]:
+    """One row a mechanism of what was found of it, by name."""
+    found = {study.task: qualities(study) for study in studies}
+    names = sorted({name for told in (*found.values(), costs or {}) for name in told})
+    return tuple(
+        Row(
+            name,
+            attentions[name].family,
+            attentions[name].nature,
+            {task: told[name] for task, told in found.items() if name in told},
+            tuple((costs or {}).get(name, ())),
+        )
+        for name in names
+    )
+
+
 def note(study: Study) -> TaskNote:
     """How a study was run."""
     experiment, whole = study.settings.experiment, finished(study)
     users = next((len(runs[0].users) for runs in whole.values()), 0)
     rates = tuple(study.settings.space[RATE]["choice"])
-    return TaskNote(study.split_hash, study.seeds, rates, experiment.model, experiment.train, users)
+    revisions = tuple(sorted({run.code_revision for runs in whole.values() for run in runs}))
+    split = study.split_hash
+    return TaskNote(split, study.seeds, rates, experiment.model, experiment.train, users, revisions)

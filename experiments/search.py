@@ -75,7 +75,7 @@ def search(
             if settings.workers == 0:
                 _Here(ledger, cut.validation, tell).go()
             else:
-                with _ray(settings, graph, folder, address):
+                with ray_for(settings, graph, folder, address):
                     _Spread(ledger, cut.validation, tell).go()
         result = ledger.result(is_final=True).save(folder)
         if settings.mlflow:
@@ -136,7 +136,7 @@ def spread(
         for job in jobs:
             yield job, _carried(task, shared, job, *bounds)
         return
-    with _ray(settings, graph, folder, None):
+    with ray_for(settings, graph, folder, None):
         given = ray.put(shared)
         call = ray.remote(num_cpus=settings.threads, max_retries=0)(_carried)
         under_way = {call.remote(task, given, job, *bounds): job for job in jobs}
@@ -281,9 +281,12 @@ class _Worker:
 
 
 @contextmanager
-def _ray(settings: SearchConfig, graph: GraphArrays, folder: Path, address: str | None) -> Iterator[None]:
-    """Ray as it runs already, the cluster at ``address``, or one of our own that ends with the search."""
-    if ray.is_initialized():
+def ray_for(settings: SearchConfig, graph: GraphArrays, folder: Path, address: str | None) -> Iterator[None]:
+    """Ray as it runs already, the cluster at ``address``, or one of our own that ends with the search.
+
+    Whoever searches several times may hold one around all; without ``workers`` there is none.
+    """
+    if ray.is_initialized() or not settings.workers:
         yield
         return
     quiet = {"include_dashboard": False, "configure_logging": False, "log_to_driver": False}
