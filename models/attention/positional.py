@@ -79,7 +79,7 @@ class Relative(ScoredAttention):
     def scores(self, query: Tensor, key: Tensor, pairs: Pairs) -> Tensor:
         query = query / math.sqrt(query.shape[-1])
         by_distance = query @ self.distance.T  # (b, h, q, w)
-        row = distance(pairs, query.shape[2]).clamp(-self.config.clip, self.config.clip) + self.config.clip
+        row = distance(pairs, query.shape[2]).add_(self.config.clip).clamp_(0, 2 * self.config.clip)  # (q, k)
         row = row.expand(*by_distance.shape[:2], *row.shape)
         return query @ key.transpose(2, 3) + by_distance.gather(-1, row)
 
@@ -110,7 +110,8 @@ class Alibi(ScoredAttention):
         self.register_buffer("slope", 2.0 ** (-8 * head / config.heads), persistent=False)  # (h,)
 
     def scores(self, query: Tensor, key: Tensor, pairs: Pairs) -> Tensor:
-        penalty = self.slope[:, None, None] * distance(pairs, query.shape[2]).abs()  # (h, q, k)
+        away = distance(pairs, query.shape[2], torch.float32).abs_().to(query.dtype)  # (q, k)
+        penalty = self.slope[:, None, None] * away  # (h, q, k)
         return query @ key.transpose(2, 3) / math.sqrt(query.shape[-1]) - penalty
 
 
@@ -295,9 +296,9 @@ class AgeDecay(ScoredAttention):
         return weights.to(query.dtype)
 
 
-def distance(pairs: Pairs, queries: int) -> Tensor:
-    """(q, k) int64 i − j: how many places a key stands before its query, below 0 where after it."""
-    return query_place(pairs, queries)[:, None] - key_place(pairs)
+def distance(pairs: Pairs, queries: int, dtype: torch.dtype = torch.int64) -> Tensor:
+    """(q, k) i − j: how many places a key stands before its query, below 0 where after it."""
+    return query_place(pairs, queries).to(dtype)[:, None] - key_place(pairs).to(dtype)
 
 
 def turn(features: Tensor, position: Tensor, base: float) -> Tensor:
