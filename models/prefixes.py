@@ -48,8 +48,14 @@ def read(attention: Attention, hidden: Tensor, places: Places, only_last: bool =
     Returns:
         (b, l, d), or (b, 1, d) of the last place; zeros for padding.
 
-    Cost: O(b l² d) where each place is read with its own beginning, against what the attention takes for l
-    queries where it hides what comes later; memory stays below some multiples of ``KEPT``.
+    Cost: O(b l² d) where each place is read with its own beginning, what the attention takes for l queries
+    where it hides what comes later; memory stays below some multiples of ``KEPT``.
+
+    Example:
+        >>> from models.attention import attentions
+        >>> mean, hidden = attentions.build("mean", {"dim": 1}), torch.tensor([[[1.0], [3.0], [8.0]]])
+        >>> read(mean, hidden, Places(torch.ones(1, 3, dtype=torch.bool))).flatten().tolist()
+        [1.0, 2.0, 4.0]
     """
     if only_last:
         b, length = places.is_there.shape

@@ -137,6 +137,11 @@ class Sequence(nn.Module):
         Returns:
             (b, l, d), or (b, 1, d) of the last place.
         """
+        if self.place_vector is not None and tokens.shape[1] > self.place_vector.num_embeddings:
+            raise ValueError(
+                f"a sequence must fit into max_length {self.place_vector.num_embeddings}, got "
+                f"{tokens.shape[1]} places: keep the latest, or set places to False"
+            )
         hidden = self.token_vector(tokens) * self.token_vector.embedding_dim**0.5
         if self.place_vector is not None:
             hidden = hidden + self.place_vector.weight[-tokens.shape[1] :]
@@ -152,13 +157,13 @@ class SASRec(VectorRecommender):
     """Reads a history in order and says what comes next; everybody is scored on the history at hand.
 
     Without times a history is read as it is given. Contents without any positive have no vector and score
-    below all others.
+    below all others. Any registered attention reads: :mod:`models.prefixes` says how.
 
     Source: Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018, arXiv:1808.09781. Ours
     begins each history with a token of its own, so that nobody is without one, and takes the softmax over all
-    contents for one sampled negative: Klenitskiy and Vasilev, "Turning Dross Into Gold Loss: is BERT4Rec
-    really better than SASRec?", RecSys 2023, arXiv:2309.07602. Likes of one second have no order: training
-    draws one anew each epoch.
+    contents, or over a corrected sample of them, for one sampled negative: Klenitskiy and Vasilev, "Turning
+    Dross Into Gold Loss: is BERT4Rec really better than SASRec?", RecSys 2023, arXiv:2309.07602. Likes of one
+    second have no order: training draws one anew each epoch.
 
     Cost: O(u l (l d + d² + t d)) an epoch, besides what the attention takes; memory O(batch · l · t) for the
     softmax over t contents, c for t when sampled.

@@ -49,6 +49,11 @@ def sequences(
 
     Returns:
         l <= most.
+
+    Example:
+        >>> liked, times, token = sp.csr_array([[1.0, 1.0]]), np.array([20, 10]), np.array([2, 3])
+        >>> sequences(liked, times, token, most=9).tokens.tolist()
+        [[1, 3, 2]]
     """
     people = np.repeat(np.arange(history.shape[0]), np.diff(history.indptr))
     if times is not None:

@@ -64,14 +64,34 @@ def test_apart_equals_whole_where_an_attention_hides_what_comes_later(name, monk
         torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("at_once", [1, 100, 500])
+@pytest.mark.parametrize(("at_once", "kept"), [(1, 1), (100, 2**24), (500, 1)])
 @pytest.mark.parametrize("name", list(attentions))
-def test_parts_change_nothing(name, at_once, monkeypatch):
+def test_parts_change_nothing(name, at_once, kept, monkeypatch):
     layer, (hidden, places) = made(name), somewhere(1)
     whole = both(layer, hidden, places)
     monkeypatch.setattr(prefixes, "AT_ONCE", at_once)
+    monkeypatch.setattr(prefixes, "KEPT", kept)
     for found, wanted in zip(both(layer, hidden, places), whole, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_what_is_kept_for_the_gradient_stays_within_its_bound(monkeypatch):
+    layer, (hidden, places) = made("multi_head"), somewhere(1)
+    monkeypatch.setattr(type(layer), "causal", False)
+
+    def kept() -> int:
+        """Numbers that wait for the gradient."""
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda part: sizes.append(part.numel()), lambda _: None
+        ):
+            read(layer, hidden.clone().requires_grad_(), places)
+        return sum(sizes)
+
+    whole = kept()
+    assert whole > 2 * B * LENGTH * WIDTH
+    monkeypatch.setattr(prefixes, "KEPT", 1)
+    assert kept() < whole / 4
 
 
 def test_what_is_gathered_at_once_stays_within_its_bound(monkeypatch):

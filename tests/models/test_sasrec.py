@@ -244,6 +244,16 @@ def test_training_goes_on_where_it_broke_off(ring, tmp_path):
         np.testing.assert_array_equal(second.arrays()[key], value)
 
 
+def test_a_sequence_longer_than_its_places_is_refused(ring):
+    made, tokens = recommenders.build("sasrec", TINY), torch.full((1, 9), START)
+    made.fit(ring)
+    with pytest.raises(ValueError, match="max_length 8, got 9"):
+        made.module(tokens)
+    made = recommenders.build("sasrec", TINY | {"places": False})
+    made.fit(ring)
+    assert made.module(tokens).isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
