@@ -173,10 +173,10 @@ class Stock:
         self._dgl, self._config, self._is_in_all = dgl, config, is_in_all
         self.graph = relation_graph(training, config.facts, config.least_links)
         self.parts = relations_of(self.graph)
-        self._hetero = dgl.heterograph(self.parts, _sizes(self.graph))
+        self.hetero = dgl.heterograph(self.parts, _sizes(self.graph))
         features = content_features(training.graph, training.rankable, config.features_config())
         torch.manual_seed(0)
-        self.module = stock_module(config, self._hetero, torch.from_numpy(features))
+        self.module = stock_module(config, self.hetero, torch.from_numpy(features))
         self.optimisers = optimisers_of(self.module, 1e-3, 0.0)
         self._liked = training.positives.astype(bool).tocsr()
         counts = np.bincount(self._liked.indices, minlength=self.graph.contents)
@@ -204,9 +204,9 @@ class Stock:
             reverse_etypes={LIKES: LIKERS, LIKERS: LIKES},
             negative_sampler=self._negatives,
         )
-        edges = {LIKES: torch.arange(self._hetero.num_edges(LIKES))}
+        edges = {LIKES: torch.arange(self.hetero.num_edges(LIKES))}
         loader = loading.DataLoader(
-            self._hetero, edges, sampler, batch_size=BATCH, shuffle=True, num_workers=0
+            self.hetero, edges, sampler, batch_size=BATCH, shuffle=True, num_workers=0
         )
         while True:
             with warnings.catch_warnings():

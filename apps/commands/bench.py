@@ -234,3 +234,33 @@ def bench_search(
             console.show_table("cost of a trial", ("what", "trials", "s a trial", "overhead s", ""), cells)
     if any(sum(row.lost + row.rerun for row in one.sittings) or not one.same_best for one in killed):
         raise typer.Exit(1)
+
+
+@bench_app.command("graphsage")
+def bench_graphsage(
+    data: Data = None,
+    steps: Annotated[int, typer.Option(help="Steps that count, on either side.", min=1, max=100)] = 5,
+    threads: Annotated[int | None, typer.Option(help="Of torch and DGL, on either side.", min=1)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """A training step of GraphSAGE beside DGL's stock, and an epoch. Example: mg bench graphsage --steps 3"""
+    from apps.bench.graphsage import measure
+    from kg.datasets import graph_name
+
+    with console.progress_bar("graphsage") as feed:
+        rows = measure(Home.here(), graph_name(data), steps, threads, feed)
+    if as_json:
+        console.show_json(rows)
+        return
+    cells = [
+        (
+            row.what,
+            f"{row.seconds:.2f}",
+            "" if row.reference_s is None else f"{row.reference_s:.2f}",
+            "" if row.ratio is None else f"{row.ratio:.2f}",
+            row.bar,
+            row.shape,
+        )
+        for row in rows
+    ]
+    console.show_table("GraphSAGE", ("what", "ours s", "DGL's stock s", "ratio", "bar", "shape"), cells)
