@@ -73,7 +73,7 @@ class GraphSAGEConfig:
     """Where negatives come from besides the batch itself."""
     negative_count: int = 1024
     """Contents drawn for a batch, for ``uniform`` and ``popularity``."""
-    batch: int = 1024
+    batch: int = 2048
     """Positives of a step."""
     embedded: tuple[str, ...] = tuple(schema.NODES)
     """Types whose nodes each have a learned vector of their own; others start from that of their type."""
@@ -245,7 +245,7 @@ class Encoder(nn.Module):
         vectors = self.node_vector(self.slot[nodes]) + self.type_vector(self.around.node_type[nodes])
         at = ((nodes >= self.contents.start) & (nodes < self.contents.stop)).nonzero().flatten()
         described = self.content(self.features[nodes[at] - self.contents.start])
-        return vectors.index_add(0, at, described)
+        return vectors.index_add(0, at, described.to(vectors.dtype))  # half precision: products only
 
     def forward(self, blocks: Sequence[Block]) -> Tensor:
         """Blocks, input layer first -> (b, d) unit vectors of the last block's targets."""
