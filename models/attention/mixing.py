@@ -68,22 +68,22 @@ class _RowSum(torch.autograd.Function):
 def _of_source(gradient: Tensor, neighbours: Tensor, weights: Tensor, count: int) -> Tensor:
     """(b, d) gradients of targets -> (s, d) gradients of the rows that they read by (h, b, k) weights."""
     heads, targets, k = weights.shape
-    row, order = neighbours.flatten().int().sort()  # half the width sorts in half the time
-    head = torch.arange(heads, device=row.device)[:, None]
-    reader = order // k + targets * head  # (h, b k) rows of the gradient by head
-    first = torch.searchsorted(row, torch.arange(count, device=row.device, dtype=row.dtype)) + len(row) * head
-    read = weights.flatten(1)[:, order]  # (h, b k)
-    table = _by_head(gradient, heads)
-    bags = embedding_bag(
-        reader.flatten(), table, first.flatten(), mode="sum", per_sample_weights=read.flatten()
-    )
+    row = neighbours.flatten()
+    readers = row.bincount(minlength=count)
+    order = row.to(torch.int16 if count < 2**15 else torch.int32).argsort()  # the narrower, the quicker
+    reader = _rows(order // k, heads, targets)  # (h b k,) rows of the gradient by head
+    first = _rows(readers.cumsum(0) - readers, heads, len(row))  # (h s,)
+    read = weights.flatten(1).index_select(1, order).flatten()  # (h b k,)
+    bags = embedding_bag(reader, _by_head(gradient, heads), first, mode="sum", per_sample_weights=read)
     return _joined(bags, heads)
 
 
-def _rows(neighbours: Tensor, heads: int, count: int) -> Tensor:
-    """(b, k) rows of (s, d) -> (h b, k) rows of (h s, c)."""
-    head = count * torch.arange(heads, device=neighbours.device)
-    return (neighbours + head[:, None, None]).flatten(0, 1)
+def _rows(rows: Tensor, heads: int, count: int) -> Tensor:
+    """(n, …) rows of (count, d) -> (h n, …) rows of the same by head, (h count, c)."""
+    if heads == 1:
+        return rows
+    head = count * torch.arange(heads, device=rows.device)
+    return (rows + head.view(-1, *[1] * rows.ndim)).flatten(0, 1)
 
 
 def _by_head(features: Tensor, heads: int) -> Tensor:
