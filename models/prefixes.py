@@ -77,6 +77,8 @@ def _apart(attention: Attention, hidden: Tensor, places: Places) -> Tensor:
     for rows, ends in _parts(b, length, d):
         some, there = hidden[rows, : ends.stop], places.is_there[rows]
         row, end = there[:, ends].nonzero(as_tuple=True)
+        if not len(row):
+            continue
         given = some, Places(*(None if part is None else part[rows] for part in vars(places).values()))
         asked = row, end + ends.start
         if is_kept:
@@ -114,18 +116,20 @@ def _beginnings(
 ) -> Pairs:
     """Of m places that ask alone: (m,) their sequences, (m, k) the places they read, themselves last."""
     at = row[:, None], key
+    degree = None if places.degree is None else places.degree[at]
+    pairs = _pairs(attention, key_mask, key_mask.sum(1, keepdim=True), degree)
+    if not (attention.uses_age or attention.uses_edge):
+        return pairs
     age_s = torch.zeros_like(key)
     if places.time_s is not None:
         when = places.time_s[at]
         age_s = (when[:, -1:] - when).masked_fill(~key_mask, 0)
-    degree = None if places.degree is None else places.degree[at]
-    pairs = _pairs(attention, key_mask, key_mask.sum(1, keepdim=True), degree)
+    age_s = age_s.to(torch.promote_types(dtype, torch.float32))
     if attention.uses_age:
-        pairs = replace(pairs, age_s=age_s.to(torch.promote_types(dtype, torch.float32)))
+        pairs = replace(pairs, age_s=age_s)
     if attention.uses_edge:
-        days = age_s.to(dtype) / DAY_S
-        is_timed = torch.full_like(days, places.time_s is not None)
-        pairs = replace(pairs, edge=torch.stack([days.log1p() / 10, is_timed], -1))
+        is_timed = torch.full_like(age_s, places.time_s is not None)
+        pairs = replace(pairs, edge=torch.stack([(age_s / DAY_S).log1p() / 10, is_timed], -1).to(dtype))
     return pairs
 
 
