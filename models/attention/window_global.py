@@ -2,9 +2,9 @@
 
 | name | query i sees key j | source | cost |
 |---|---|---|---|
-| global | a token is i or j, or i = j | Ainslie et al. 2020, 3.1 | O(b (q + k) g d) |
-| longformer | a token is i or j, or abs(i − j) ≤ w | Beltagy et al. 2020, 3.1 | O(b (q (w + g) + k g) d) |
-| big_bird | as longformer, or j is drawn for i | Zaheer et al. 2020, 2 | O(b (q (w + g + r) + k g) d) |
+| global | a token is i or j, or i = j | Ainslie et al. 2020 | O(b (q + k) g d) |
+| longformer | a token is i or j, or abs(i − j) ≤ w | Beltagy et al. 2020, section 3.1 | O(b (q (w + g) + k g) d) |
+| big_bird | as longformer, or j is drawn for i | Zaheer et al. 2020, section 2 | O(b (q (w + g + r) + k g) d) |
 
 The global tokens are the g oldest places, counted from the first neighbour there is: what stands there is
 seen by all queries, and sees all keys where it is itself a query. Causal, nobody sees what is later.
@@ -32,9 +32,9 @@ from models.attention.base import (
 from models.attention.windowed import (
     Part,
     WindowedAttention,
-    ahead,
     check_least,
     joined,
+    places_ahead,
     softmax_part,
     window_part,
 )
@@ -57,7 +57,7 @@ class GlobalAttention(WindowedAttention):
     """The g oldest places see all and are seen by all; every other query sees those and its own place.
 
     Source: Ainslie et al., "ETC: Encoding Long and Structured Inputs in Transformers", EMNLP 2020,
-    arXiv:2004.08483, section 3.1, with a window of radius 0 and tokens chosen among the input.
+    arXiv:2004.08483, global-local attention, with a window of radius 0 and tokens taken from the input.
 
     Cost: O(b (q + k) g d) time, O(b (q + k) (h g + d)) memory.
 
@@ -75,7 +75,7 @@ class GlobalAttention(WindowedAttention):
         place = query_place(pairs, queries) - first_place(pairs)[:, None]  # (b, q)
         own = single_part(query, key, value, pairs, place, place >= tokens)
         mixed = joined([tokens_part(query, key, value, pairs, tokens), own])
-        if not ahead(1, query, pairs):  # a token sees only tokens, as any query does
+        if not places_ahead(1, query, pairs):  # a token sees only tokens, as any query does
             return mixed
         return from_tokens(mixed, query, key, value, pairs, tokens)
 
@@ -193,7 +193,7 @@ class BigBird(WindowedAttention):
             for place, is_drawn in zip(*self._drawn(pairs, query.shape[2]), strict=True)
         ]
         mixed = joined([*parts, *drawn])
-        if not ahead(1, query, pairs):  # a token sees only tokens, as any query does
+        if not places_ahead(1, query, pairs):  # a token sees only tokens, as any query does
             return mixed
         return from_tokens(mixed, query, key, value, pairs, config.tokens)
 
@@ -217,7 +217,9 @@ def window_and_tokens(
 ) -> tuple[Part, Part]:
     """Each query over its window, then over the global tokens, none of which the window holds too."""
     is_token = key_place(pairs) < first_place(pairs)[:, None] + tokens  # or padding before them
-    near = window_part(query, key, value, pairs.key_mask & ~is_token, window, ahead(window, query, pairs))
+    near = window_part(
+        query, key, value, pairs.key_mask & ~is_token, window, places_ahead(window, query, pairs)
+    )
     return near, tokens_part(query, key, value, pairs, tokens)
 
 
@@ -248,7 +250,7 @@ def from_tokens(
     start = first_place(pairs)[:, None] - query_place(pairs, queries)[:1]  # (b, 1) the first token's query
     index = torch.arange(queries, device=query.device) - start  # (b, q)
     is_token = ((index >= 0) & (index < tokens))[:, None, :, None]
-    if not ahead(1, query, pairs):  # what a token may see are tokens
+    if not places_ahead(1, query, pairs):  # what a token may see are tokens
         return torch.where(is_token, tokens_part(query, key, value, pairs, tokens)[0], mixed)
     count = min(tokens, queries)
     start = start.clamp(0, queries - count)

@@ -3,10 +3,10 @@
 | name | query i sees key j | source | cost |
 |---|---|---|---|
 | sliding_window | abs(i − j) ≤ w | Beltagy et al. 2020, section 3.1 | O(b q w d) |
-| local | i and j in one block of w | Parmar et al. 2018, section 3.2, 1D blocks | O(b q w d) |
+| local | i and j in one block of w | Parmar et al. 2018, 1D local attention | O(b q w d) |
 | chunked | j in the chunk of i or the one before | Dai et al. 2019, section 3.2 | O(b q w d) |
 | dilated | j = i + r t, abs(t) ≤ w | Beltagy et al. 2020, section 3.1 | O(b q w d) |
-| strided | abs(i − j) < l or (i − j) mod l = 0 | Child et al. 2019, section 4.2 | O(b q (l + k/l) d) |
+| strided | abs(i − j) < l or (i − j) mod l = 0 | Child et al. 2019, strided | O(b q (l + k/l) d) |
 
 b targets in the batch · q queries per target · k neighbours · d feature width · h heads · c = d // h ·
 n blocks · w, r, l as in the table. Places of blocks and chunks count from the first neighbour there is."""
@@ -89,7 +89,7 @@ class SlidingWindow(WindowedAttention):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, pairs: Pairs) -> Tensor:
         back = self.config.window
-        return window_part(query, key, value, pairs.key_mask, back, ahead(back, query, pairs))[0]
+        return window_part(query, key, value, pairs.key_mask, back, places_ahead(back, query, pairs))[0]
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ class LocalConfig(AttentionConfig):
 class LocalAttention(WindowedAttention):
     """Blocks of w places, from the first neighbour on, that know nothing of each other: block diagonal.
 
-    Source: Parmar et al., "Image Transformer", ICML 2018, arXiv:1802.05751, section 3.2, with memory block
-    and query block the same.
+    Source: Parmar et al., "Image Transformer", ICML 2018, arXiv:1802.05751, 1D local attention, with
+    memory block and query block the same.
 
     Cost: O(b q w d) time, O(b q (h w + d)) memory. The last query of a set sees only what its block holds by
     then, so a full set of 25 neighbours is read from the 17th on.
@@ -144,7 +144,7 @@ class Chunked(WindowedAttention):
     """Each query sees its own chunk of w places, counted from the first neighbour, and the one before.
 
     Source: Dai et al., "Transformer-XL", ACL 2019, arXiv:1901.02860, section 3.2, whose memory is the segment
-    before. Ours lets gradients into it, and has its position only in which chunk a key is.
+    before. Ours lets gradients into it and adds no position to the scores.
 
     Cost: O(b q w d) time, O(b q (h w + d)) memory.
 
@@ -203,7 +203,7 @@ class Dilated(WindowedAttention):
         key_mask = by_class(pairs.key_mask[:, None, :, None], rate, classes)
         query, key, value = (part.transpose(1, 2).flatten(0, 1) for part in (query, key, value))
         seen = key_mask[:, 0, ..., 0].flatten(0, 1)  # (b r, k/r)
-        mixed, _ = window_part(query, key, value, seen, window, ahead(window, query, pairs))
+        mixed, _ = window_part(query, key, value, seen, window, places_ahead(window, query, pairs))
         return from_class(mixed.unflatten(0, (-1, classes)).transpose(1, 2), queries)
 
 
@@ -224,7 +224,7 @@ class Strided(WindowedAttention):
     """The nearest l places and every l-th beyond them: abs(i − j) < l or (i − j) mod l = 0.
 
     Source: Child et al., "Generating Long Sequences with Sparse Transformers", 2019, arXiv:1904.10509,
-    section 4.2, both patterns in one head, under one softmax; l near √k is cheapest.
+    strided attention, both patterns in one head, under one softmax; l near √k is cheapest.
 
     Cost: O(b q (l + k / l) d) time, O(b h q (l + k / l)) memory.
 
@@ -240,7 +240,7 @@ class Strided(WindowedAttention):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, pairs: Pairs) -> Tensor:
         near = self.config.stride - 1
-        window = window_part(query, key, value, pairs.key_mask, near, ahead(near, query, pairs))
+        window = window_part(query, key, value, pairs.key_mask, near, places_ahead(near, query, pairs))
         return joined([window, self._far(query, key, value, pairs)])
 
     def _far(self, query: Tensor, key: Tensor, value: Tensor, pairs: Pairs) -> Part:
@@ -297,6 +297,7 @@ def window_part(
     Cost: O(b q (back + ahead + BLOCK) d).
     """
     queries, keys = query.shape[2], key.shape[2]
+    back, ahead = (min(reach, max(queries, keys)) for reach in (back, ahead))  # no further than there is any
     block = min(BLOCK, queries)
     blocks, stretch = -(-queries // block), block + back + ahead
     more = blocks * block - queries
@@ -321,16 +322,14 @@ def chunks_part(query: Tensor, key: Tensor, value: Tensor, pairs: Pairs, width: 
     first = first_place(pairs)[:, None, None, None]
 
     def allowed(of_query: Tensor, of_key: Tensor) -> Tensor:
-        back = (of_query - first).div(width, rounding_mode="floor") - (of_key - first).div(
-            width, rounding_mode="floor"
-        )
-        return (back >= 0) & (back <= before)
+        chunks_back = (of_query - first) // width - (of_key - first) // width
+        return (chunks_back >= 0) & (chunks_back <= before)
 
-    back, later = (before + 1) * width - 1, ahead(width - 1, query, pairs)
+    back, later = (before + 1) * width - 1, places_ahead(width - 1, query, pairs)
     return window_part(query, key, value, pairs.key_mask, back, later, allowed)
 
 
-def ahead(window: int, query: Tensor, pairs: Pairs) -> int:
+def places_ahead(window: int, query: Tensor, pairs: Pairs) -> int:
     """Places after its own that a query sees: none when causal, nor after the last place."""
     return 0 if pairs.is_causal or query.shape[2] == 1 else window
 

@@ -1,6 +1,7 @@
 """Windowed mechanisms against their definition, query by query and key by key."""
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -17,6 +18,7 @@ SETTINGS = [
     ("sliding_window", {"window": 0}),
     ("sliding_window", {"window": 3}),
     ("sliding_window", {"window": 8}),
+    ("sliding_window", {"window": 60}),
     ("local", {"block": 1}),
     ("local", {"block": 7}),
     ("local", {"block": 16}),
@@ -44,6 +46,7 @@ def scattered(place: int, draw: int) -> int:
     return mixed ^ (mixed >> 15)
 
 
+@functools.cache
 def drawn(i: int, length: int, window: int, tokens: int, draws: int) -> set[int]:
     """One key of each of r equal stretches of what query i sees neither in its window nor as a token."""
     left = [j for j in range(tokens, length) if abs(i - j) > window]
@@ -63,7 +66,7 @@ def sees(name: str, settings: dict[str, int], i: int, j: int, length: int) -> bo
         case "chunked":
             return i // settings["chunk"] - j // settings["chunk"] in (0, 1)
         case "dilated":
-            return j in {i + settings["rate"] * t for t in range(-w, w + 1)}
+            return any(j == i + settings["rate"] * t for t in range(-w, w + 1))
         case "strided":
             return abs(i - j) < settings["stride"] or (i - j) % settings["stride"] == 0
         case "global":
@@ -78,11 +81,11 @@ def visible(name: str, settings: dict[str, int], pairs: Pairs, queries: int) -> 
     """(b, q, k) bool by the definition."""
     mask = pairs.key_mask.numpy()
     keys, found = mask.shape[1], np.zeros((len(mask), queries, mask.shape[1]), bool)
-    for b, q, place in np.ndindex(*found.shape):
-        first = mask[b].tolist().index(True) if mask[b].any() else 0
+    for b, q, place in np.argwhere(np.broadcast_to(mask[:, None], found.shape)).tolist():
+        first = int(mask[b].argmax())
         i, j = keys - queries + q - first, place - first
         length = i + 1 if pairs.is_causal else keys - first
-        found[b, q, place] = mask[b, place] and j < length and sees(name, settings, i, j, length)
+        found[b, q, place] = j < length and sees(name, settings, i, j, length)
     return found
 
 
@@ -155,7 +158,7 @@ def test_it_equals_its_definition_in_single_precision(name, settings):
 @pytest.mark.parametrize("is_causal", [False, True])
 @pytest.mark.parametrize(
     ("name", "settings", "off"),
-    [(*case, off) for case in SETTINGS for off in case[1] if min(case[1].values())],
+    [(*case, off) for case in SETTINGS for off in case[1] if case[1][off] < 40],
 )
 def test_an_off_by_one_is_caught(name, settings, off, is_causal):
     made = build(name, {**settings, off: settings[off] + 1})
@@ -230,11 +233,11 @@ def largest(name: str, k: int, is_causal: bool) -> int:
 @pytest.mark.parametrize("is_causal", [False, True])
 @pytest.mark.parametrize("name", NAMES)
 def test_it_builds_no_tensor_of_queries_by_keys(name, is_causal):
-    few, many = largest(name, 512, is_causal), largest(name, 2048, is_causal)
+    few, many = largest(name, 256, is_causal), largest(name, 1024, is_causal)
     if name == "strided":  # q (l + k / l) numbers, l = 8
-        assert many <= 2048 * (2 * 16 + 2048 / 8)
+        assert many <= 1024 * (2 * 16 + 1024 / 8)
     else:
-        assert many <= 4.1 * few and many < 2048 * 2048 / 16
+        assert many <= 4.1 * few and many <= 1024 * 1024 / 16
 
 
 def test_a_tensor_of_queries_by_keys_would_be_noticed():
