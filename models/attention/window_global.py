@@ -3,8 +3,8 @@
 | name | query i sees key j | source | cost |
 |---|---|---|---|
 | global | a token is i or j, or i = j | Ainslie et al. 2020 | O(b (q + k) g d) |
-| longformer | a token is i or j, or abs(i − j) ≤ w | Beltagy et al. 2020, section 3.1 | O(b (q (w + g) + k g) d) |
-| big_bird | as longformer, or j is drawn for i | Zaheer et al. 2020, section 2 | O(b (q (w + g + r) + k g) d) |
+| longformer | a token is i or j, or abs(i − j) ≤ w | Beltagy et al. 2020 | O(b (q (w + g) + k g) d) |
+| big_bird | as longformer, or j is drawn for i | Zaheer et al. 2020 | O(b (q (w + g + r) + k g) d) |
 
 The global tokens are the g oldest places, counted from the first neighbour there is: what stands there is
 seen by all queries, and sees all keys where it is itself a query. Causal, nobody sees what is later.
