@@ -213,6 +213,15 @@ def test_what_is_known_of_a_pair_by_hand(board):
     assert not pairs.edge[1:].any() and pairs.edge.shape == (3, 2, EDGE_WIDTH)
 
 
+def test_half_precision_on_a_processor_is_close_to_single(fitted):
+    module, blocks = fitted.module.eval(), fitted._sampler.sample(torch.tensor([3, 30, 0, 43]), (-1, -1))
+    with torch.no_grad():
+        wanted = module(blocks)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = module(blocks)
+    torch.testing.assert_close(found.float(), wanted, atol=0.05, rtol=0)
+
+
 def test_whole_inference_equals_blocks_with_every_neighbour(board):
     model = recommenders.build("graphsage", TINY)
     model.fit(board)
