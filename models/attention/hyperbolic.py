@@ -8,33 +8,38 @@
 | dual_space | q . k / √c − ω d(q, k) | here | O(b q k d) |
 
 Every number per query and key comes out of one matrix product: s = sinh²(√κ d / 2) is bilinear in
-(x, 1, ‖x‖²), so no tensor is larger than (b, h, q, k). The learned curvature is −κ here, as c is a width.
+(x, 1, ‖x‖²). Many queries are mixed some at a time, and again for the gradient: memory is then that of a few.
+The learned curvature is −κ here, as c is a width.
 
 b targets in the batch · q queries per target · k neighbours · d feature width · h heads · c = d // h ·
 t node types · r relations."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from models.attention.base import AttentionConfig, Pairs, ScoredAttention, attentions
+from models.attention.base import AttentionConfig, Pairs, ScoredAttention, attentions, seen
 from models.manifolds import (
     ball_distance,
-    half_chord,
+    half_arc,
     learned_curvature,
     mobius_add,
     norm,
     raw_curvature,
+    signed_arc,
 )
 
 REACH = 3.0
 """√κ times the length that no vector reaches on entering the ball, so that 1 − κ ‖x‖² stays above 0.0098.
 
-Points then lie within 6 / √κ of the origin. In float32 distances between points far apart come out to 6 digits;
-equal points seem up to 0.1 / √κ apart near this border, 0.01 / √κ where features have lengths of 1 to 5."""
+Points then lie within 6 / √κ of the origin. In float32 distances between points far apart come out to 6
+digits; equal ones seem up to 0.1 / √κ apart near this border, 0.01 / √κ at features of lengths of 1 to 5."""
+TILE = 2**20
+"""Scores (b, h, some q, k) that are held at a time while mixing: 4 MiB in float32 for each step."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,23 @@ class Hyperbolic(ScoredAttention):
         return learned_curvature(wide(self.bend))
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor, pairs: Pairs) -> Tensor:
-        parts = (wide(part) for part in (query, key, value))
-        return self.mix_wide(*parts, pairs).to(value.dtype)
+        dtype, queries = value.dtype, query.shape[2]
+        query, key, value = (wide(part) for part in (query, key, value))
+        rows = max(1, TILE // max(1, query.shape[0] * query.shape[1] * key.shape[2]))
+        if queries <= rows:
+            return self.mix_wide(query, key, value, pairs).to(dtype)
+        visible = seen(pairs, queries)
+        tiles = [
+            self._mix_tile(part, key, value, some(pairs, visible, slice(i * rows, (i + 1) * rows)))
+            for i, part in enumerate(query.split(rows, 2))
+        ]
+        return torch.cat(tiles, 2).to(dtype)
+
+    def _mix_tile(self, query: Tensor, key: Tensor, value: Tensor, pairs: Pairs) -> Tensor:
+        if not torch.is_grad_enabled():
+            return self.mix_wide(query, key, value, pairs)
+        again = {"use_reentrant": False, "preserve_rng_state": False}  # nothing is drawn
+        return checkpoint(self.mix_wide, query, key, value, pairs, **again)
 
     def mix_wide(self, query: Tensor, key: Tensor, value: Tensor, pairs: Pairs) -> Tensor:
         """As ``mix``, in float32 or float64."""
@@ -94,7 +114,7 @@ class HyperbolicDistance(Hyperbolic):
     Source: Gulcehre et al., "Hyperbolic Attention Networks", ICLR 2019, arXiv:1805.09786 (matching, with the
     sigmoid). Ours mixes in flat space, where they take the Einstein midpoint.
 
-    Cost: O(b q k d) time, O(b h q k) memory.
+    Cost: O(b q k d) time, memory as the family; O(b h q k) for ``weights``.
 
     Example:
         >>> query = torch.ones(1, 1, 1, 4)  # no distance from its key: σ(0) = 1/2
@@ -128,7 +148,7 @@ class HyperbolicMLR(Hyperbolic):
     3.1 and theorem 5, where it reads classes. Ours is the distance without their factor λ ‖W q‖, which grows
     without end at the border. Values are mixed in flat space.
 
-    Cost: O(b q k d) time, O(b h q k) memory.
+    Cost: O(b q k d) time, memory as the family; O(b h q k) for ``weights``.
 
     Example:
         >>> layer = HyperbolicMLR(HyperbolicConfig(dim=1))  # on a line the hyperplane is the query itself
@@ -153,7 +173,7 @@ class HyperbolicMLR(Hyperbolic):
         normal = normal / norm(normal)
         time = 2 * (at.place * normal).sum(-1, keepdim=True) / at.gap
         lifted = torch.cat([-time, normal + time * at.place], -1)  # (b, h, q, 1 + c)
-        return (lifted @ lift(to).mT).asinh() / curvature.sqrt()
+        return signed_arc(lifted @ lift(to).mT) / curvature.sqrt()
 
 
 @attentions.register("poincare_embedding", HyperbolicConfig)
@@ -168,7 +188,7 @@ class PoincareEmbedding(Hyperbolic):
     arXiv:1705.08039, eq. 1, of a taxonomy's nodes; Balažević et al., "Multi-relational Poincaré Graph
     Embeddings", NeurIPS 2019, arXiv:1905.09791, moves places by relations so.
 
-    Cost: O(b q k (d + h t)) time, O(b h q k) memory, and O(h t² r c) for the places.
+    Cost: O(b q k (d + h t)) time, memory as the family, and O(h t² r c) for the places.
 
     Example:
         >>> layer = PoincareEmbedding(HyperbolicConfig(dim=4))  # one type and one relation
@@ -216,7 +236,7 @@ class DualSpace(Hyperbolic):
 
     Source: ours; the two terms are those of Vaswani et al. 2017, eq. 1, and of Gulcehre et al. 2019.
 
-    Cost: O(b q k d) time, O(b h q k) memory.
+    Cost: O(b q k d) time, memory as the family; O(b h q k) for ``weights``.
 
     Example:
         >>> one = torch.tensor([[[[2.0, 0.0, 0.0, 0.0]]]])  # no distance from itself
@@ -236,6 +256,13 @@ class DualSpace(Hyperbolic):
         curvature = self.curvature()
         apart = pair_distance(entered(query, curvature), entered(key, curvature), curvature)
         return query @ key.mT / math.sqrt(query.shape[-1]) - wide(self.of_curved) * apart
+
+
+def some(pairs: Pairs, visible: Tensor, rows: slice) -> Pairs:
+    """What is known of some queries, where (b, q or 1, k) ``visible`` says what each may see."""
+    visible = visible if visible.shape[1] == 1 else visible[:, rows]
+    types = None if pairs.query_type is None else pairs.query_type[:, rows]
+    return replace(pairs, is_causal=False, mask=visible, query_type=types)
 
 
 def wide(part: Tensor) -> Tensor:
@@ -277,4 +304,4 @@ def pair_s(query: Points, key: Points) -> Tensor:
 
 def pair_distance(query: Points, key: Points, curvature: Tensor) -> Tensor:
     """(..., q, k) distance of every query to every key."""
-    return half_chord(pair_s(query, key)).asinh() * (2 / curvature.sqrt())
+    return half_arc(pair_s(query, key)) * (2 / curvature.sqrt())

@@ -9,7 +9,7 @@
 | lorentz_embedding | 2/κ + 2 ⟨q, k⟩_L; Lorentz centroid | Chen et al. 2022 | O(b q k d) |
 
 Möbius addition and the logarithmic map are sums of q and k whose coefficients depend on inner products alone:
-they are mixed by matrix products; no tensor is larger than (b, h, q, k). The learned curvature is −κ here.
+they are mixed by matrix products. The learned curvature is −κ here.
 
 b targets in the batch · q queries per target · k neighbours · d feature width · h heads · c = d // h."""
 
@@ -30,7 +30,7 @@ from models.attention.hyperbolic import (
     softened,
     wide,
 )
-from models.manifolds import arc_ratio, half_chord, lorentz_lift, norm
+from models.manifolds import arc_ratio, half_arc, half_chord, lorentz_lift, norm
 
 
 @attentions.register("exp_map", HyperbolicConfig)
@@ -43,7 +43,7 @@ class ExpMap(Hyperbolic):
     Source: Ganea, Bécigneul, Hofmann, "Hyperbolic Neural Networks", NeurIPS 2018, arXiv:1805.09112, lemma 2
     and theorem 4 (transport); its use in attention is defined here.
 
-    Cost: O(b q k d) time, O(b h q k) memory.
+    Cost: O(b q k d) time, memory as the family; O(b h q k) for ``weights``.
 
     Example:
         >>> query, value = torch.zeros(1, 1, 1, 1), torch.tensor([[[[3.0]]]])  # 3 enters at 3 / (1 + 3/3)
@@ -74,7 +74,7 @@ class LogMap(Hyperbolic):
     Convolutional Neural Networks", NeurIPS 2019, arXiv:1910.12933, mix in the tangent space of the target.
     The score is defined here.
 
-    Cost: O(b q k d) time, O(b h q k) memory: u is a sum of q and k, and never stored.
+    Cost: O(b q k d) time, memory as the family: u is a sum of q and k, and never stored.
 
     Example:
         >>> layer = LogMap(HyperbolicConfig(dim=1))
@@ -112,7 +112,7 @@ class LogMap(Hyperbolic):
         of_query = of_key * (s + to.gap.reciprocal().mT)
         along = wide(self.direction)[:, :, None]  # (h, c, 1)
         toward = of_key * (to.place / to.gap @ along).mT - of_query * (at.place @ along)
-        return toward - half_chord(s).asinh() * (2 / curvature.sqrt()), of_key, of_query
+        return toward - half_arc(s) * (2 / curvature.sqrt()), of_key, of_query
 
 
 @attentions.register("mobius_addition", HyperbolicConfig)
@@ -125,7 +125,7 @@ class MobiusAddition(Hyperbolic):
     Source: Ungar, "A Gyrovector Space Approach to Hyperbolic Geometry", 2008; midpoint: Gulcehre et al., ICLR
     2019, arXiv:1805.09786 (aggregation). Its use in attention is defined here.
 
-    Cost: O(b q k d) time, O(b h q k) memory.
+    Cost: O(b q k d) time, memory as the family; O(b h q k) for ``weights``.
 
     Example:
         >>> layer = MobiusAddition(HyperbolicConfig(dim=1))
@@ -164,7 +164,7 @@ class MobiusMatvec(Hyperbolic):
     Source: Ganea et al., NeurIPS 2018, arXiv:1805.09112, section 3.2; midpoint: Gulcehre et al., ICLR 2019,
     arXiv:1805.09786 (aggregation). Its use in attention is defined here.
 
-    Cost: O(b q k d) time, O(b h q k) memory.
+    Cost: O(b q k d) time, memory as the family; O(b h q k) for ``weights``.
 
     Example:
         >>> layer = MobiusMatvec(HyperbolicConfig(dim=1))
@@ -202,7 +202,7 @@ class LorentzEmbedding(Hyperbolic):
     al., "Lorentzian Distance Learning for Hyperbolic Representations", ICML 2019, theorem 3.3; Nickel and
     Kiela, ICML 2018, arXiv:1806.03417. Chen et al. divide the score by √c; ours leaves it to the projections.
 
-    Cost: O(b q k d) time, O(b h q k) memory.
+    Cost: O(b q k d) time, memory as the family; O(b h q k) for ``weights``.
 
     Example:
         >>> layer = LorentzEmbedding(HyperbolicConfig(dim=1, curvature=1 / 16))

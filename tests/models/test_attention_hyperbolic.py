@@ -230,6 +230,29 @@ def test_a_lone_neighbour_is_heard_as_it_is(given):
         torch.testing.assert_close(made(query, source, neighbours[:, :1], alone), wanted.expand(-1, Q, -1))
 
 
+@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_many_queries_are_mixed_as_all_at_once(name, is_causal, given, monkeypatch):
+    _, source, neighbours, pairs = given
+    made, draw = build(name), torch.Generator().manual_seed(3)
+    query = torch.randn(B, K, D, generator=draw).double().requires_grad_()
+    pairs = dataclasses.replace(
+        pairs,
+        is_causal=is_causal,
+        mask=torch.rand(B, K, K, generator=draw) < 0.7,
+        query_type=torch.randint(TYPES, (B, K), generator=draw),
+    )
+    whole = made(query, source, neighbours, pairs)
+    learned = [query, *made.parameters()]
+    wanted = torch.autograd.grad(whole.square().sum(), learned)
+    monkeypatch.setattr(hyperbolic, "TILE", 4 * B * H * K)  # 4 of 6 queries, then 2
+    tiled = made(query, source, neighbours, pairs)
+    torch.testing.assert_close(tiled, whole)
+    torch.testing.assert_close(torch.autograd.grad(tiled.square().sum(), learned), wanted)
+    with torch.no_grad():
+        torch.testing.assert_close(made(query, source, neighbours, pairs), whole)
+
+
 class Largest(TorchDispatchMode):
     """Numbers in the largest tensor that any operation gives."""
 
@@ -244,7 +267,7 @@ class Largest(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_tensor_is_larger_than_the_scores(name):
+def test_no_tensor_is_larger_than_the_scores_and_few_are_held(name, monkeypatch):
     made, n = build(name, dim=32, heads=1), 100
     codes = torch.zeros(1, n, dtype=torch.int64)
     pairs = Pairs(codes == 0, relation=codes, query_type=codes, key_type=codes)
@@ -252,6 +275,10 @@ def test_no_tensor_is_larger_than_the_scores(name):
     with Largest() as largest:
         made(features, features, None, pairs).sum().backward()
     assert largest.numbers <= n * n
+    monkeypatch.setattr(hyperbolic, "TILE", 10 * n)
+    with Largest() as largest:
+        made(features, features, None, pairs).sum().backward()
+    assert largest.numbers <= 40 * n  # features and points of n · 34 remain
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-20, 1.0, 1e3, 1e6])

@@ -204,6 +204,36 @@ def test_gradients_are_right(function):
     assert torch.autograd.gradcheck(function, given)
 
 
+@pytest.mark.parametrize("function", [m.half_chord, m.half_arc, m.arc_ratio, m.signed_arc])
+def test_arcs_equal_their_formulas_with_their_gradients(function):
+    s = torch.logspace(-9, 9, 60, dtype=torch.float64)
+    wanted = {
+        m.half_chord: s.sqrt(),
+        m.half_arc: s.sqrt().asinh(),
+        m.arc_ratio: s.sqrt().asinh() / (s * (1 + s)).sqrt(),
+        m.signed_arc: s.asinh(),
+    }[function]
+    torch.testing.assert_close(function(s), wanted, atol=0, rtol=1e-12)
+    torch.testing.assert_close(function(s.float()).double(), wanted, atol=0, rtol=1e-6)
+    near_one = torch.tensor([1e-6, 9e-4, 1.1e-3, 0.5, 20.0], dtype=torch.float64)
+    for points in (near_one, -near_one if function is m.signed_arc else near_one):
+        assert torch.autograd.gradcheck(function, points.requires_grad_(), eps=1e-9, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_arcs_at_zero_and_below(dtype):
+    s = torch.tensor([0.0, -1e-8], dtype=dtype, requires_grad=True)  # below by rounding alone
+    for function, wanted in ((m.half_chord, 0.0), (m.half_arc, 0.0), (m.arc_ratio, 1.0)):
+        answer = function(s)
+        torch.testing.assert_close(answer, torch.full_like(answer, wanted), atol=1e-6, rtol=0)
+        (gradient,) = torch.autograd.grad(answer.sum(), s)
+        assert not gradient.any()
+    x = torch.tensor([0.0, -2.0], dtype=dtype, requires_grad=True)
+    (gradient,) = torch.autograd.grad(m.signed_arc(x).sum(), x)
+    torch.testing.assert_close(gradient, torch.tensor([1.0, 5**-0.5], dtype=dtype))
+    torch.testing.assert_close(m.signed_arc(x), x.asinh())
+
+
 @pytest.mark.parametrize("function", [m.lorentz_exp_zero, m.ball_exp_zero, m.ball_log_zero])
 def test_gradients_at_the_origin_are_the_identity(function):
     (x,) = (torch.zeros(D).double().requires_grad_(),)
