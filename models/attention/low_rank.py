@@ -69,9 +69,10 @@ class Landmark(ProjectedAttention):
         dtype, queries = value.dtype, query.shape[2]
         query, key, value = query.double() / math.sqrt(query.shape[-1]), key.double(), value.double()
         stands = query_place(pairs, queries) >= first_place(pairs)[:, None]  # (b, q): the others are padding
-        of_queries, of_keys = (
-            segment_means(mask, self.config.landmarks) for mask in (stands, pairs.key_mask)
-        )  # (b, r, q), (b, r, k)
+        of_queries, of_keys = (  # (b, r, q), (b, r, k), and no more rows than there can be segments
+            segment_means(mask, min(self.config.landmarks, mask.shape[1]))
+            for mask in (stands, pairs.key_mask)
+        )
         queries_m, keys_m = of_queries[:, None] @ query, of_keys[:, None] @ key  # Q̃, K̃: (b, h, r, c)
         held = (of_keys > 0).any(-1)[:, None]  # (b, 1, r) landmarks that stand for somebody
         first = masked_softmax(query @ keys_m.mT, held)  # F: (b, h, q, r)
@@ -82,8 +83,9 @@ class Landmark(ProjectedAttention):
 
     def _solve(self, inner: Tensor, heard: Tensor) -> Tensor:
         """(b, h, r, r) A, (b, h, r, c) -> (A Aᵀ + λ I)⁻¹ of it."""
-        rank = self.config.landmarks
-        ridge = 1e-12 * rank * torch.eye(rank, dtype=inner.dtype, device=inner.device)
+        ridge = (
+            1e-12 * self.config.landmarks * torch.eye(inner.shape[2], dtype=inner.dtype, device=inner.device)
+        )
         return torch.linalg.solve(inner @ inner.mT + ridge, heard)
 
 

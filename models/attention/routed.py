@@ -242,15 +242,12 @@ class Reformer(ProjectedAttention):
 
     def _rounds_that_bring(self, of_key: Tensor, of_query: Tensor, asked: Tensor, heard: Tensor) -> Tensor:
         """(b, h, R, blocks, in block, 2 m) rounds in which a query hears a key, at least 1."""
-        found = torch.zeros((), dtype=torch.int64, device=heard.device)
+        of_key, of_query = of_key.int(), of_query.int()
+        found = torch.zeros((), dtype=torch.int32, device=heard.device)
         for other in range(self.config.rounds):
-            key_chunk = (
-                of_key[:, :, other, None].expand_as(of_key).gather(-1, heard.flatten(3)).view_as(heard)
-            )
-            chunk = (
-                of_query[:, :, other, None].expand_as(of_query).gather(-1, asked.flatten(3)).view_as(asked)
-            )
-            behind = chunk[..., None] - key_chunk[..., None, :]
+            chunk_heard = of_key[:, :, other, None].expand_as(of_key).gather(-1, heard.flatten(3))
+            chunk = of_query[:, :, other, None].expand_as(of_query).gather(-1, asked.flatten(3))
+            behind = chunk.view_as(asked)[..., None] - chunk_heard.view_as(heard)[..., None, :]
             found = found + ((behind == 0) | (behind == 1))
         return found.clamp(min=1)
 
