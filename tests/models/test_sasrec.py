@@ -275,7 +275,8 @@ def test_the_same_experiment_stands_on_leave_last_out(name):
     usual, other = (load(ROOT / "experiments" / f"{file}.yaml") for file in (name, f"leave_last_out/{name}"))
     settings = fill(ExperimentConfig, other, f"leave_last_out/{name}.yaml")
     assert settings.split["name"] == "leave_last_out"
-    for key in ("model", "budget", "measure"):
+    assert settings.budget == {"trials": 12, "seconds": 1200} and "seconds" not in settings.train
+    for key in ("model", "measure"):
         assert usual[key] == other[key]
     for key, values in usual["tune"].items():
         assert set(values) <= set(other["tune"][key])  # its best may lie beyond
