@@ -8,7 +8,7 @@
 | dual_space | q . k / √c − ω d(q, k) | here | O(b q k d) |
 
 Every number per query and key comes out of one matrix product: s = sinh²(√κ d / 2) is bilinear in
-(x, 1, ‖x‖²). Many queries are mixed some at a time, and again for the gradient: memory is then that of a few.
+(x, 1, ‖x‖²). Where scores are many, a few queries are mixed at a time, and again for the gradient: memory stays.
 The learned curvature is −κ here, as c is a width.
 
 b targets in the batch · q queries per target · k neighbours · d feature width · h heads · c = d // h ·
@@ -38,8 +38,10 @@ REACH = 3.0
 
 Points then lie within 6 / √κ of the origin. In float32 distances between points far apart come out to 6
 digits; equal ones seem up to 0.1 / √κ apart near this border, 0.01 / √κ at features of lengths of 1 to 5."""
-TILE = 2**20
-"""Scores (b, h, some q, k) that are held at a time while mixing: 4 MiB in float32 for each step."""
+WHOLE = 2**24
+"""Up to so many scores (b, h, q, k), 64 MiB in float32, all queries are mixed at once."""
+TILE = 2**19
+"""Above it, so many scores are held at a time: larger tiles leave holes in memory and are no faster."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,10 @@ class Hyperbolic(ScoredAttention):
     def mix(self, query: Tensor, key: Tensor, value: Tensor, pairs: Pairs) -> Tensor:
         dtype, queries = value.dtype, query.shape[2]
         query, key, value = (wide(part) for part in (query, key, value))
-        rows = max(1, TILE // max(1, query.shape[0] * query.shape[1] * key.shape[2]))
-        if queries <= rows:
+        each = query.shape[0] * query.shape[1] * key.shape[2]  # scores of one place among the queries
+        if queries == 1 or queries * each <= WHOLE:
             return self.mix_wide(query, key, value, pairs).to(dtype)
-        visible = seen(pairs, queries)
+        rows, visible = max(1, TILE // each), seen(pairs, queries)
         tiles = [
             self._mix_tile(part, key, value, some(pairs, visible, slice(i * rows, (i + 1) * rows)))
             for i, part in enumerate(query.split(rows, 2))
