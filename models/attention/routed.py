@@ -104,7 +104,8 @@ class Sparsemax(ScoredAttention):
         return query @ key.mT / math.sqrt(query.shape[-1])
 
     def _weights(self, query: Tensor, key: Tensor, pairs: Pairs) -> Tensor:
-        return sparsemax(self.scores(query, key, pairs), seen(pairs, query.shape[2]))
+        scores = self.scores(at_least_float32(query), at_least_float32(key), pairs)
+        return sparsemax(scores, seen(pairs, query.shape[2])).to(query.dtype)
 
 
 @dataclass(frozen=True)
