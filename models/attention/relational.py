@@ -91,11 +91,11 @@ class Heterogeneous(Attention):
         heads = self.config.heads
         source, place = _rows(source, neighbours)
         row, kind, place = distinct(place, pairs.key_type, source.shape[0], self.config.types)
-        both = _by_code(source[row], kind, self.of_source)
+        both = _by_code(source.index_select(0, row), kind, self.of_source)
         row, relation, place = distinct(place, pairs.relation, both.shape[0], self.config.relations)
-        key, value = (part.unflatten(-1, (heads, -1)) for part in both[row].chunk(2, -1))  # (p, h, c)
-        key = _by_code(key, relation, self.match) * self.prior[relation][..., None]
-        value = _by_code(value, relation, self.message)
+        both = both.index_select(0, row).unflatten(-1, (2 * heads, -1))  # (p, 2 h, c)
+        matrices = torch.cat([self.prior[..., None, None] * self.match, self.message], 1)
+        key, value = _by_code(both, relation, matrices).chunk(2, 1)  # (p, h, c)
         query = split_heads(_by_code(query, pairs.query_type, self.of_query), heads)
         weights = _dot_product(query, split_heads(gather(key.flatten(1), place), heads), pairs)
         return weights, value.flatten(1), place
@@ -151,7 +151,7 @@ class Bipartite(Attention):
         of_query, of_key = (pairs.query_type != USER).long(), (pairs.key_type != USER).long()
         source, place = _rows(source, neighbours)
         row, side, place = distinct(place, of_key, source.shape[0], 2)
-        key, value = _by_code(source[row], side, self.of_source).chunk(2, -1)  # (p, d)
+        key, value = _by_code(source.index_select(0, row), side, self.of_source).chunk(2, -1)  # (p, d)
         query = split_heads(_by_code(query, of_query, self.of_query), heads)
         is_across = of_query[..., None] != of_key[:, None]  # (b, q, k)
         weights = _dot_product(query, split_heads(gather(key, place), heads), pairs, is_across)
@@ -320,13 +320,11 @@ def _rows(source: Tensor, neighbours: Tensor | None) -> tuple[Tensor, Tensor]:
 
 def _by_code(features: Tensor, code: Tensor, matrices: Tensor) -> Tensor:
     """(…, d) or (…, h, c) features, each by the one of (codes, d, e) or (codes, h, c, c) that (…,) names."""
-    flat = features.flatten(0, code.ndim - 1)
-    code = code.flatten()
-    answer = flat.new_zeros(*flat.shape[:-1], matrices.shape[-1])
-    for each, matrix in enumerate(matrices):
-        at = (code == each).nonzero().flatten()
-        chosen = torch.einsum("n...c,...ce->n...e", flat[at], matrix)
-        answer = answer.index_copy(0, at, chosen)
+    order = code.flatten().argsort()
+    found = torch.searchsorted(code.flatten()[order], torch.arange(len(matrices) + 1, device=code.device))
+    parts = features.flatten(0, code.ndim - 1).index_select(0, order).split(found.diff().tolist())
+    chosen = [torch.einsum("n...c,...ce->n...e", *pair) for pair in zip(parts, matrices, strict=True)]
+    answer = torch.cat(chosen).index_select(0, order.argsort())
     return answer.view(*features.shape[:-1], matrices.shape[-1])
 
 
