@@ -115,14 +115,15 @@ class GraphSAGEConfig:
     def attention_config(self, layer: int, relations: int = 1, types: int = 1) -> AttentionConfig:
         """Settings of the attention of one layer, 0 nearest the input."""
         width, heads = self.widths[layer + 1], self.heads[layer]
-        settings = {
-            "dim": width,
-            "heads": heads,
-            "relations": relations,
-            "types": types,
-            "edge_width": EDGE_WIDTH,
-        } | dict(self.attention)
+        settings = dict(self.attention)
         name = settings.pop("name", "graphsage")
+        given = {"dim": width, "relations": relations, "types": types, "edge_width": EDGE_WIDTH}
+        if clash := sorted(settings.keys() & given.keys()):
+            raise SettingError(
+                f"attention {name!r} gets {', '.join(given)} from its layer and the graph, got {clash[0]!r}: "
+                "leave it out"
+            )
+        settings = {"heads": heads} | given | settings
         config = attentions.config_of(name) or AttentionConfig
         try:
             return fill(config, settings, f"attention {name!r}")

@@ -284,6 +284,7 @@ def test_asking_before_learning_or_of_another_graph_is_refused(board):
         ({"attention": {"name": "nonsense"}}, "no attention is called"),
         ({"attention": {"name": "gat", "slope": 1}}, "no setting 'slope'"),
         ({"attention": {"name": "gatv3"}}, "nearest: gatv2"),
+        ({"attention": {"name": "gat", "dim": 8}}, "from its layer and the graph, got 'dim'"),
         ({"heads": (3, 2)}, "heads must divide"),
         ({"heads": (2, 3)}, "layer 2 of 2 .width 16, heads 3."),
         ({"features": {"width": 3}}, "no setting 'width'"),
