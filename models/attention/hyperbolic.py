@@ -8,8 +8,8 @@
 | dual_space | q . k / √c − ω d(q, k) | here | O(b q k d) |
 
 Every number per query and key comes out of one matrix product: s = sinh²(√κ d / 2) is bilinear in
-(x, 1, ‖x‖²). Where scores are many, a few queries are mixed at a time, and again for the gradient: memory stays.
-The learned curvature is −κ here, as c is a width.
+(x, 1, ‖x‖²). Where scores are many, a few queries are mixed at a time, and again for the gradient, so memory
+grows with k alone. The learned curvature is −κ here, as c is a width.
 
 b targets in the batch · q queries per target · k neighbours · d feature width · h heads · c = d // h ·
 t node types · r relations."""
