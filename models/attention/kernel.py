@@ -189,9 +189,12 @@ class Performer(PositiveFeatures):
         return self._log_features(query), self._log_features(key)
 
     def _log_features(self, features: Tensor) -> Tensor:
-        features = features / features.shape[-1] ** 0.25
-        half_square = features.square().sum(-1, keepdim=True) / 2
-        return features @ self.omega.to(features.dtype).T - half_square - math.log(self.config.features) / 2
+        root = math.sqrt(
+            features.shape[-1]
+        )  # of c; the scale of x goes to Ω and to the length, which are small
+        half_square = features.square().sum(-1, keepdim=True) / (2 * root)
+        along = features @ (self.omega.to(features.dtype).T / math.sqrt(root))
+        return along - (half_square + math.log(self.config.features) / 2)
 
 
 @attentions.register("kernel", AttentionConfig)
