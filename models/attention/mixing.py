@@ -71,7 +71,8 @@ def _of_source(gradient: Tensor, neighbours: Tensor, weights: Tensor, count: int
     row = neighbours.flatten()
     readers = row.bincount(minlength=count)
     order = row.to(torch.int16 if count < 2**15 else torch.int32).argsort()  # the narrower, the quicker
-    reader = _rows(order // k, heads, targets)  # (h b k,) rows of the gradient by head
+    target = torch.arange(targets, device=row.device)[:, None].expand(-1, k).reshape(-1)  # (b k,)
+    reader = _rows(target.index_select(0, order), heads, targets)  # (h b k,) rows of the gradient by head
     first = _rows(readers.cumsum(0) - readers, heads, len(row))  # (h s,)
     read = weights.flatten(1).index_select(1, order).flatten()  # (h b k,)
     bags = embedding_bag(reader, _by_head(gradient, heads), first, mode="sum", per_sample_weights=read)

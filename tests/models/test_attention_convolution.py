@@ -111,4 +111,4 @@ def test_half_precision_counts_large_degrees(name):
     pairs = Pairs(torch.ones(1, 1, dtype=torch.bool), **degrees)
     wanted, half = layer(*given, pairs), layer.to(torch.bfloat16)
     answer = half(given[0].bfloat16(), given[1].bfloat16(), given[2], pairs)
-    torch.testing.assert_close(answer.float(), wanted, rtol=0.05, atol=0.05 * float(wanted.abs().max()))
+    torch.testing.assert_close(answer.float(), wanted, rtol=0.05, atol=0.05 * wanted.abs().max().item())
