@@ -41,7 +41,7 @@ class Mean(Attention):
 
     def forward(self, query: Tensor, source: Tensor, neighbours: Tensor | None, pairs: Pairs) -> Tensor:
         self.check(query, source, neighbours, pairs)
-        return mean(query, source, neighbours, pairs).expand(-1, query.shape[1], -1)
+        return mean(query, source, neighbours, pairs)[0].expand(-1, query.shape[1], -1)
 
 
 @attentions.register("graphsage", AttentionConfig)
@@ -74,8 +74,8 @@ class GraphSAGEMean(Attention):
     def forward(self, query: Tensor, source: Tensor, neighbours: Tensor | None, pairs: Pairs) -> Tensor:
         self.check(query, source, neighbours, pairs)
         of_query, of_mean = self.weight.weight.split(self.config.dim, 1)  # (d, d) each: nothing is joined
-        answer = linear(query, of_query) + linear(mean(query, source, neighbours, pairs), of_mean)
-        return answer * sees_any(pairs, query.shape[1])
+        average, sees_any = mean(query, source, neighbours, pairs)
+        return linear(query * sees_any, of_query) + linear(average, of_mean)
 
 
 @attentions.register("gcn", AttentionConfig)
@@ -119,7 +119,7 @@ class GCN(Attention):
         weights = (seen(pairs, query.shape[1]) * of_key[:, None]).to(source.dtype)  # (b, q or 1, k)
         share = (of_query * _unseen(pairs, query)).to(query.dtype)[..., None]  # (b, q, 1)
         own = of_query.square().to(query.dtype)[..., None] * query
-        return self.weight(own + share * mixed(weights[:, None], source, neighbours)) * sees_any(
+        return self.weight(own + share * mixed(weights[:, None], source, neighbours)) * _sees_any(
             pairs, query.shape[1]
         )
 
@@ -163,17 +163,17 @@ class GIN(Attention):
         self.check(query, source, neighbours, pairs)
         weights = seen(pairs, query.shape[1]).to(source.dtype)  # (b, q or 1, k)
         total = _unseen(pairs, query).to(query.dtype)[..., None] * mixed(weights[:, None], source, neighbours)
-        return self.mlp((1 + self.epsilon) * query + total) * sees_any(pairs, query.shape[1])
+        return self.mlp((1 + self.epsilon) * query + total) * _sees_any(pairs, query.shape[1])
 
 
-def mean(query: Tensor, source: Tensor, neighbours: Tensor | None, pairs: Pairs) -> Tensor:
-    """(b, q or 1, d) mean of the neighbours that each query sees, zeros where it sees none."""
+def mean(query: Tensor, source: Tensor, neighbours: Tensor | None, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """(b, q or 1, d) mean of the neighbours that each query sees, zeros where none; (b, q or 1, 1) if any."""
     visible = seen(pairs, query.shape[1]).to(source.dtype)  # (b, q or 1, k)
-    share = visible / visible.sum(-1, keepdim=True).clamp(min=1)
-    return mixed(share[:, None], source, neighbours)
+    count = visible.sum(-1, keepdim=True)
+    return mixed((visible / count.clamp(min=1))[:, None], source, neighbours), count > 0
 
 
-def sees_any(pairs: Pairs, queries: int) -> Tensor:
+def _sees_any(pairs: Pairs, queries: int) -> Tensor:
     """(b, q or 1, 1) bool, True for a query that sees a neighbour."""
     return seen(pairs, queries).any(-1, keepdim=True)
 
