@@ -259,8 +259,9 @@ class Strided(WindowedAttention):
 
 def softmax_part(query: Tensor, key: Tensor, value: Tensor, visible: Tensor) -> Part:
     """Softmax over some keys: (b, h, …, q, c), twice (b, h, …, m, c), (b, …, q or 1, m) bool -> Part."""
-    lowest = torch.finfo(query.dtype).min
-    scores = (query @ key.transpose(-1, -2)).masked_fill(~visible[:, None], lowest)
+    scores = query @ key.transpose(-1, -2)
+    lowest = torch.finfo(scores.dtype).min
+    scores = scores.masked_fill(~visible[:, None], lowest)
     log_sum = scores.logsumexp(-1, keepdim=True)
     return (scores.softmax(-1) @ value) * (log_sum > lowest), log_sum
 

@@ -239,6 +239,21 @@ def check_half_precision(part: str | type[Attention]) -> None:
         assert apart < 0.15, f"{dtype} is {apart:.2f} of the answer apart from float32"
 
 
+def check_mixed_precision(part: str | type[Attention]) -> None:
+    """Float32 parameters under autocast, as training on a GPU has them."""
+    query, source, neighbours, pairs = inputs(dtype=torch.float32)
+    made, given = build(part, torch.float32), source.requires_grad_()
+    wanted = made(query, given, neighbours, pairs)
+    for is_causal in (False, True) if made.causal else (False,):
+        with torch.autocast("cpu", torch.bfloat16):
+            answer = made(query, given, neighbours, dataclasses.replace(pairs, is_causal=is_causal))
+        answer.float().square().sum().backward()
+        assert answer.isfinite().all() and given.grad.isfinite().all()
+        if not is_causal:
+            # rounding may choose other keys where few are chosen
+            assert (answer.float() - wanted).square().mean() < 0.25 * wanted.square().mean()
+
+
 def check_causal(part: str | type[Attention]) -> None:
     query, source, neighbours, pairs = inputs()
     made, pairs = build(part), dataclasses.replace(pairs, is_causal=True)
