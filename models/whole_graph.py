@@ -13,7 +13,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from models.graphsage import FACTS
+from models.graph_encoder import FACTS
 from models.interface import Training
 from models.losses import LOSSES
 from models.negatives import SOURCES, Candidates

@@ -23,7 +23,8 @@ from experiments.steps import optimisers_of, step
 from experiments.training import FitConfig, fit
 from kg.arrays import GraphArrays
 from models.features import content_features
-from models.graphsage import GraphSAGE, GraphSAGEConfig
+from models.graph_encoder import GraphSAGEConfig
+from models.graphsage import GraphSAGE
 from models.interface import Training
 from models.losses import sampled_softmax
 from models.negatives import Candidates

@@ -9,7 +9,7 @@ from apps.bench.lightgcn import everything_liked
 from configs.registry import fill
 from kg.arrays import from_records
 from kg.worlds import checkerboard
-from models.graphsage import GraphSAGEConfig
+from models.graph_encoder import GraphSAGEConfig
 from models.neighbourhood import Edges
 from models.relations import RelationGraph
 

@@ -14,7 +14,8 @@ from kg.worlds import checkerboard
 from models.attention import Attention, AttentionConfig, Pairs, attentions
 from models.attention.base import READS
 from models.features import encoders
-from models.graphsage import EDGE_WIDTH, Encoder, GraphSAGE, GraphSAGEConfig, Surroundings
+from models.graph_encoder import EDGE_WIDTH, Encoder, GraphSAGEConfig, Surroundings
+from models.graphsage import GraphSAGE
 from models.interface import Training, Users, recommenders
 from models.losses import bpr, sampled_softmax
 from models.negatives import Candidates
@@ -231,6 +232,27 @@ def test_whole_inference_equals_blocks_with_every_neighbour(board):
         wanted = model.module(model._sampler.sample(targets, (-1, -1)))
         found = model.module.everywhere(model._whole, model._graph.edges.nodes)[targets]
     torch.testing.assert_close(found, wanted)
+
+
+def test_listening_tells_what_the_last_layer_weighs(board):
+    model, _ = trained(board, 1, attention={"name": "gat"})
+    user = 3
+    found = model.listening(user)
+    liked = board.positives[[user]].indices
+    assert sorted(found.content_rows.tolist()) == sorted(liked.tolist())
+    assert (np.diff(found.age_s) <= 0).all()  # oldest first
+    assert found.weights.shape == (TINY["heads"][-1], len(liked))
+    np.testing.assert_allclose(found.weights.sum(1), 1, rtol=1e-5)
+    times = dict(zip(liked.tolist(), board.times[[user]].data.tolist(), strict=True))
+    ages = {row: board.times.data.max() - times[row] for row in times}
+    assert [ages[row] for row in found.content_rows.tolist()] == pytest.approx(found.age_s.tolist())
+
+
+def test_listening_is_refused_where_there_is_nothing_to_tell(board):
+    with pytest.raises(ValueError, match="Mean does not"):
+        trained(board, 0, attention={"name": "mean"})[0].listening(0)
+    with pytest.raises(ValueError, match="trained in this process"):
+        recommenders.build("graphsage", TINY).listening(0)
 
 
 def test_untouched_node_vectors_get_no_gradient_and_padding_stays_zero(board):
