@@ -6,12 +6,22 @@ from pathlib import Path
 
 import yaml
 
-from experiments import sections, tables
+from configs.home import Home
+from experiments import mechanism_report, sections, tables
 from experiments.compare import CompareConfig, compare, entries
 from experiments.document import Document
-from experiments.figures import leaderboard_figure, learning_curve_figure, ranks_figure, search_figure
+from experiments.figures import (
+    cost_figure,
+    leaderboard_figure,
+    learning_curve_figure,
+    quality_figure,
+    ranks_figure,
+    search_figure,
+)
 from experiments.front import Latency
 from experiments.html import page
+from experiments.mechanism_table import Table as MechanismTable
+from experiments.mechanisms import bench_home
 from experiments.ranks import Ranks, ranks
 from experiments.result import ResultError, RunResult
 from experiments.studies import SearchResult
@@ -27,14 +37,19 @@ from kg.arrays import GraphArrays
 
 __all__ = [
     "Evidence",
+    "ResultError",
     "comparison_lines",
+    "cost_figure",
     "group_rows",
     "leaderboard_figure",
     "leaderboard_markdown",
     "leaderboard_rows",
     "learning_curve_figure",
     "markdown",
+    "mechanism_texts",
+    "mechanisms",
     "p_text",
+    "quality_figure",
     "ranks_figure",
     "ranks_of",
     "report",
@@ -42,6 +57,18 @@ __all__ = [
     "simulated_in",
     "write",
 ]
+
+
+def mechanisms(graph: str, home: Home | None = None) -> MechanismTable:
+    """The table of attention mechanisms that was measured last on a graph.
+
+    Raises:
+        ResultError: none was measured, or its file is spoilt.
+    """
+    return MechanismTable.load(bench_home(home or Home.here()).searches(graph).parent)
+
+
+mechanism_texts = mechanism_report.texts
 
 
 @dataclass(frozen=True)

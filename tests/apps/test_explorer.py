@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from experiments.evaluation import Interval
+from experiments.mechanism_table import Cost, Quality, Row, Table, TaskNote
+from experiments.mechanisms import bench_home
 from serve.client import LocalClient
 from tests.serve.small_home import GRAPH, small_graph, small_home
 
@@ -128,3 +131,36 @@ def test_text_of_a_source_is_never_markup():
 
     assert plain("M*A*S*H [REC] $9.99 :red[x]") == "M\\*A\\*S\\*H \\[REC\\] \\$9\\.99 \\:red\\[x\\]"
     assert sentence("you liked *Heat* :red[$1]") == "you liked *Heat* \\:red\\[\\$1\\]"
+
+
+def test_attention_says_what_to_run_where_nothing_was_measured(open_page):
+    page = open_page("attention.py")
+    assert not page.exception
+    assert "No table of mechanisms" in texts(page) and "mg bench attention" in texts(page)
+
+
+def test_attention_shows_the_table_that_was_measured_last(open_page, home):
+    quality = Quality(Interval(0.15, 0.14, 0.16, 30), (0.14, 0.16), 0.014, 0.17, 0.003, 6, 4.0, 9)
+    row = Row("gat", "graph", "mechanism", {"history": quality}, (Cost(256, 0.01, 0.02, 1000, 2000, 3),))
+    note = TaskNote("split", (0, 1), (0.003,), {"name": "sasrec"}, {"epochs": 6}, 30, ("abc",))
+    table = Table(
+        "Attention on a world",
+        GRAPH,
+        "hash",
+        "ndcg@10",
+        {"history": note},
+        (row,),
+        "mg bench attention",
+        "abc",
+        {},
+        "2026-01-01T00:00:00+00:00",
+        simulated="All of it is generated.",
+    )
+    table.save(bench_home(home).searches(GRAPH).parent)
+    page = open_page("attention.py")
+    assert not page.exception
+    shown = texts(page)
+    assert "Attention on a world" in shown and ":orange-badge[simulated]" in shown
+    assert [tab.label for tab in page.tabs] == ["history", "cost"]
+    assert page.dataframe[0].value.iloc[0]["mechanism"] == "gat"
+    assert "0.15" in page.dataframe[0].value.iloc[0]["history ± sd"]
