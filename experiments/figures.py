@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from experiments.compare import Comparison
 from experiments.front import Point, front
+from experiments.hearing import Heard
 from experiments.mechanism_table import Table as MechanismTable
 from experiments.ranks import Ranks
 from experiments.result import RunResult
@@ -206,6 +208,26 @@ def cost_figure(table: MechanismTable) -> Figure:
         axes.margins(x=0.3)
         axes.set_ylabel(label, color=INK)
     _x_label(panels[-1], "k = q, a pass with its gradient, one thread")
+    return figure
+
+
+def hearing_figure(heard: Heard) -> Figure:
+    """One user's likes from oldest to latest, and the weight that each attention gives them."""
+    names = list(heard.weights)
+    figure, (axes,) = _figure(1.2 + 0.3 * len(heard.titles))
+    weights = np.stack([heard.weights[name] for name in names], 1)  # (k, names)
+    axes.imshow(weights, aspect="auto", cmap=LinearSegmentedColormap.from_list("weights", [PAPER, BLUE]))
+    half = (weights.max() + weights.min()) / 2
+    for (row, column), weight in np.ndenumerate(weights):
+        colour = PAPER if weight > half else INK
+        axes.text(column, row, f"{weight:.3f}", ha="center", va="center", color=colour, fontsize=8)
+    labels = [
+        f"{textwrap.shorten(title, 28, placeholder='…')} ({age:.0f} d)"
+        for title, age in zip(heard.titles, heard.age_days, strict=True)
+    ]
+    _names(axes, labels)
+    axes.set_xticks(range(len(names)), names, fontsize=8, rotation=20, ha="right")
+    _x_label(axes, "weight of each like, mean over heads; days before the latest fact")
     return figure
 
 

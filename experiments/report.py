@@ -12,6 +12,7 @@ from experiments.compare import CompareConfig, compare, entries
 from experiments.document import Document
 from experiments.figures import (
     cost_figure,
+    hearing_figure,
     leaderboard_figure,
     learning_curve_figure,
     quality_figure,
@@ -41,6 +42,7 @@ __all__ = [
     "comparison_lines",
     "cost_figure",
     "group_rows",
+    "hearing_figure",
     "leaderboard_figure",
     "leaderboard_markdown",
     "leaderboard_rows",
