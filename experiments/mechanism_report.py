@@ -55,7 +55,7 @@ def whole_table(table: Table) -> Shown:
 
 
 def texts(table: Table) -> Iterator[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
-    """Title, column names and rows as people read them, a table a task and one of costs: they fit a terminal."""
+    """Title, column names and rows as people read them: a table a task and one of costs fit a terminal."""
     lengths = sorted({one.k for row in table.rows for one in row.costs})
     parts = [(replace(table, tasks={task: note}), []) for task, note in table.tasks.items()]
     parts += [(replace(table, tasks={}), lengths)] if lengths else []
@@ -203,9 +203,9 @@ def _slope_cells(row: Row) -> tuple[Cell, ...]:
 
 _COST = (
     "q = k, a batch of one, one head, width 64, one thread, float32; each length in a process of its own. "
-    "Median of up to three passes after a warm-up; a pass of more than five seconds is made once. Memory is "
-    "the most a pass took beyond the process with its inputs. Slopes are of log seconds and log bytes over log k "
-    "from 1,024 on."
+    "Median of three passes after a warm-up, of thirty where one takes less than 20 ms; one of more than two "
+    "seconds is made once. Memory is the most a pass took beyond the process with its inputs. Slopes are of "
+    "log seconds and log bytes over log k from 1,024 on."
 )
 
 
@@ -245,7 +245,7 @@ def _provenance(table: Table) -> Iterator[str]:
         seeds, rates = ", ".join(map(str, one.seeds)), ", ".join(f"{rate:g}" for rate in one.rates)
         yield (
             f"{task}: split {one.split_hash}, {one.users} test users, seeds {seeds}, learning rates {rates}, "
-            f"at most {one.train.get('epochs')} epochs; runs of code {', '.join(one.code_revisions) or 'none'}."
+            f"at most {one.train.get('epochs')} epochs; code {', '.join(one.code_revisions) or 'unknown'}."
         )
 
 
