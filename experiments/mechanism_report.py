@@ -226,6 +226,9 @@ def _sentences(table: Table, task: str) -> Iterator[str]:
         told = ", ".join(names) or "none"
         yield f"{way.capitalize()} multi_head with p < {table.level:g} after Holm: {told}."
     for row in table.rows:
+        if cut := row.qualities.get(task, Quality()).cut:
+            told = ", ".join(f"{rate:g}" for rate in cut)
+            yield f"`{row.name}` was ended by the time limit at learning rate {told}: not judged at its best."
         if error := row.qualities.get(task, Quality()).error:
             yield f"`{row.name}` has no value: {error}"
 

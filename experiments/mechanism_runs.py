@@ -26,6 +26,8 @@ class ChosenRate:
     fit_s: float | None = None
     tried: Mapping[str, float | None] = field(default_factory=dict)
     """Rate -> metric on validation; None where the trial failed."""
+    cut: tuple[float, ...] = ()
+    """Rates whose training the time limit ended before its last epoch."""
     error: str = ""
     file: Path | None = field(default=None, compare=False)
 

@@ -70,6 +70,8 @@ class Quality:
     rate: float | None = None
     """Learning rate, chosen on validation."""
     epochs: int | None = None
+    cut: tuple[float, ...] = ()
+    """Rates whose training the time limit ended before its last epoch: they are not judged at their best."""
     fit_s: float | None = None
     """Seconds of one training, mean over seeds."""
     parameters: int | None = None
@@ -247,7 +249,8 @@ def _row(told: Mapping[str, Any]) -> Row:
 def _quality(told: Mapping[str, Any]) -> Quality:
     value = None if told["value"] is None else Interval(**told["value"])
     to = {name: Against(Paired(**one["paired"]), one["p"]) for name, one in told["to"].items()}
-    return Quality(**{**told, "value": value, "to": to, "seed_values": tuple(told["seed_values"])})
+    tuples = {name: tuple(told.get(name, ())) for name in ("seed_values", "cut")}
+    return Quality(**{**told, "value": value, "to": to, **tuples})
 
 
 def _note(told: Mapping[str, Any]) -> TaskNote:

@@ -5,7 +5,6 @@ u test users · v validation users."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,12 @@ from torch import nn
 from configs.home import Home
 from configs.registry import SettingError, fill, import_parts
 from experiments.chosen import cut_for
-from experiments.evaluation import EvaluationConfig, evaluate, intervals
+from experiments.evaluation import EvaluationConfig, evaluate
 from experiments.mechanism_runs import ChosenRate, Records, SeedRun
-from experiments.mechanism_table import REFERENCES, Against, Cost, Quality, Row, Table, TaskNote
+from experiments.mechanism_study import NAME, RATE, Study, finished, note, per_user, qualities, rows
+from experiments.mechanism_table import Table
 from experiments.run import code_revision
 from experiments.search import ray_for, search, spread
-from experiments.significance import TestConfig, holm, paired
 from experiments.spaces import SearchConfig, read_search
 from experiments.splits import Part, Split
 from experiments.studies import SearchError, SearchResult, SearchTrial, Standing, values_file
@@ -29,16 +28,14 @@ from models.attention.base import Attention, attentions
 
 __all__ = [
     "TASKS",
-    "Cost",
-    "Quality",
-    "Row",
     "Study",
     "StudyConfig",
     "Table",
-    "TaskNote",
     "bench_home",
     "finished",
+    "finished_study",
     "note",
+    "per_user",
     "qualities",
     "rows",
     "study",
@@ -47,7 +44,6 @@ __all__ = [
 
 Progress = Callable[[str], None]
 TASKS = ("neighbourhood", "history")
-NAME, RATE = "model.attention.name", "train.learning_rate"
 
 
 @dataclass(frozen=True)
@@ -81,21 +77,6 @@ class StudyConfig:
         return replace(self, search={**self.search, "base": base, "space": space}, seeds=tuple(seeds))
 
 
-@dataclass(frozen=True)
-class Study:
-    """What was found on one task."""
-
-    task: str
-    settings: SearchConfig
-    split_hash: str
-    seeds: tuple[int, ...]
-    chosen: Mapping[str, ChosenRate]
-    """Mechanism -> its rate, or why there is none."""
-    runs: Mapping[str, tuple[SeedRun, ...]]
-    """Mechanism -> its runs by seed; none where no rate could be chosen."""
-    folder: Path
-
-
 def task_search(task: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The search of a task as its file in ``configs/search/`` writes it, with overrides."""
     return read_search(f"search/attention_{task}.yaml", overrides)
@@ -125,18 +106,38 @@ def study(
         SettingError: a setting that does not fit.
         SearchError: another process is at the same study.
     """
-    import_parts("models")
-    names = tuple(config.mechanisms) or tuple(attentions)
-    settings = fill(SearchConfig, _search_of(config, names[:1]), f"search of {task}")
-    cut = cut_for(settings, graph)
-    place = bench_home(home)
-    records = Records(place.searches(graph.name).parent / f"{task}-{_identity(settings, graph, cut)}")
-    work = _Work(config, graph, place, cut, records, progress or (lambda _: None))
+    names = _names(config)
+    settings, cut, records = _opened(task, config, graph, home)
+    work = _Work(config, graph, bench_home(home), cut, records, progress or (lambda _: None))
     work.forget()
     if work.is_left(names):
         with ray_for(settings, graph, records.folder, None):  # one for rates and seeds
             work.choose(names)
             work.measure([one for one in map(records.chosen, names) if not one.error])
+    return _read(task, config, settings, cut, records)
+
+
+def finished_study(task: str, config: StudyConfig, graph: GraphArrays, home: Home) -> Study:
+    """What there is of a study by now; trains nothing. Arguments as in :func:`study`."""
+    return _read(task, config, *_opened(task, config, graph, home))
+
+
+def _names(config: StudyConfig) -> tuple[str, ...]:
+    import_parts("models")
+    return tuple(config.mechanisms) or tuple(attentions)
+
+
+def _opened(
+    task: str, config: StudyConfig, graph: GraphArrays, home: Home
+) -> tuple[SearchConfig, Split, Records]:
+    settings = fill(SearchConfig, _search_of(config, _names(config)[:1]), f"search of {task}")
+    cut = cut_for(settings, graph)
+    place = bench_home(home).searches(graph.name).parent
+    return settings, cut, Records(place / f"{task}-{_identity(settings, graph, cut)}")
+
+
+def _read(task: str, config: StudyConfig, settings: SearchConfig, cut: Split, records: Records) -> Study:
+    names = [name for name in _names(config) if records.has_chosen(name)]
     chosen = {name: records.chosen(name) for name in names}
     runs = {name: tuple(records.runs(name, config.seeds)) for name in names}
     return Study(task, settings, cut.hash, config.seeds, chosen, runs, records.folder)
@@ -218,6 +219,7 @@ class _Work:
             epochs=best.epochs or 1,
             fit_s=_fit_s(result, best),
             tried=tried,
+            cut=_cut(complete, self.config),
         )
         self.records.keep_chosen(found, np.load(values_file(result.folder, best.number)))
 
@@ -299,96 +301,12 @@ def _fit_s(result: SearchResult, trial: SearchTrial) -> float:
     return trial.values[result.objectives.index("fit_s")] if "fit_s" in result.objectives else trial.seconds
 
 
+def _cut(trials: Sequence[SearchTrial], config: StudyConfig) -> tuple[float, ...]:
+    """Rates whose training the time limit ended before its last epoch."""
+    train = fill(SearchConfig, _search_of(config, [trials[0].settings[NAME]]), "search").experiment.train
+    return tuple(one.settings[RATE] for one in trials if 0 < len(one.curve) < int(train.get("epochs", 1)))
+
+
 def _words(standing: Standing) -> str:
     left = "" if standing.left_s is None else f", about {standing.left_s:.0f} s left"
     return f"rates: {len(standing.result.trials)} of {standing.total} trials{left}"
-
-
-def finished(study: Study) -> dict[str, tuple[SeedRun, ...]]:
-    """Mechanisms of which every seed was measured, with their runs."""
-    return {
-        name: runs
-        for name, runs in study.runs.items()
-        if len(runs) == len(study.seeds) and not any(run.error for run in runs)
-    }
-
-
-def per_user(runs: Sequence[SeedRun], metric: str) -> np.ndarray:
-    """(u,) float64 of a metric for each test user: the mean over seeds."""
-    return np.mean([run.values(metric) for run in runs], axis=0)
-
-
-def qualities(
-    study: Study, references: Sequence[str] = REFERENCES, test: TestConfig | None = None
-) -> dict[str, Quality]:
-    """What each mechanism reached, and how far it is from each reference; Holm over all of these."""
-    whole, metric = finished(study), study.settings.metric
-    values = {name: per_user(runs, metric) for name, runs in whole.items()}
-    pairs = [(name, other) for other in references if other in values for name in values if name != other]
-    tests = {pair: paired(values[pair[0]], values[pair[1]], test) for pair in pairs}
-    corrected = dict(zip(pairs, holm([tests[pair].p for pair in pairs]), strict=True))
-    config = fill(EvaluationConfig, study.settings.experiment.measure, "measure")
-    found = {}
-    for name, chosen in study.chosen.items():
-        errors = [f"seed {run.seed}: {run.error}" for run in study.runs[name] if run.error]
-        told = Quality(
-            validation=chosen.validation,
-            rate=chosen.rate,
-            epochs=chosen.epochs,
-            error=chosen.error or next(iter(errors), "" if name in whole else "not measured yet"),
-        )
-        if name in whole:
-            to = {
-                other: Against(tests[name, other], corrected[name, other])
-                for _, other in pairs
-                if other != name
-            }
-            told = _measured(told, whole[name], metric, values[name], config, to)
-        found[name] = told
-    return found
-
-
-def _measured(
-    told: Quality,
-    runs: Sequence[SeedRun],
-    metric: str,
-    values: np.ndarray,
-    config: EvaluationConfig,
-    to: Mapping[str, Against],
-) -> Quality:
-    means = tuple(float(run.metrics[metric]) for run in runs)
-    return replace(
-        told,
-        value=intervals({metric: values}, config)[metric],
-        seed_values=means,
-        sd=float(np.std(means, ddof=1)) if len(means) > 1 else None,
-        fit_s=float(np.mean([run.fit_s for run in runs])),
-        parameters=runs[0].parameters,
-        to=to,
-    )
-
-
-def rows(studies: Sequence[Study], costs: Mapping[str, Sequence[Cost]] | None = None) -> tuple[Row, ...]:
-    """One row a mechanism of what was found of it, by name."""
-    found = {study.task: qualities(study) for study in studies}
-    names = sorted({name for told in (*found.values(), costs or {}) for name in told})
-    return tuple(
-        Row(
-            name,
-            attentions[name].family,
-            attentions[name].nature,
-            {task: told[name] for task, told in found.items() if name in told},
-            tuple((costs or {}).get(name, ())),
-        )
-        for name in names
-    )
-
-
-def note(study: Study) -> TaskNote:
-    """How a study was run."""
-    experiment, whole = study.settings.experiment, finished(study)
-    users = next((len(runs[0].users) for runs in whole.values()), 0)
-    rates = tuple(study.settings.space[RATE]["choice"])
-    revisions = tuple(sorted({run.code_revision for runs in whole.values() for run in runs}))
-    split = study.split_hash
-    return TaskNote(split, study.seeds, rates, experiment.model, experiment.train, users, revisions)

@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,13 +96,18 @@ class _Bench:
 
     def study(self, task: str, feed: Callable[[str], None]) -> Any:
         """One task, its trainings made or taken up."""
-        from experiments.mechanisms import StudyConfig, study, task_search
+        from experiments.mechanisms import study
+
+        said = partial(_said, feed, task)
+        return study(task, self.config(task), self.graph, self.home, said)
+
+    def config(self, task: str) -> Any:
+        """How a task is run."""
+        from experiments.mechanisms import StudyConfig, task_search
 
         search = {**task_search(task), "workers": self.workers}
         config = StudyConfig(search, self._chosen(task), again=self.again)
-        if self.quick:
-            config = config.shorter(QUICK_EPOCHS, QUICK_RATES, QUICK_SEEDS)
-        return study(task, config, self.graph, self.home, lambda said: feed(f"{task}, {said}"))
+        return config.shorter(QUICK_EPOCHS, QUICK_RATES, QUICK_SEEDS) if self.quick else config
 
     def costs(self, feed: Callable[[str], None]) -> dict[str, Any]:
         """Mechanism -> time and memory by length."""
@@ -111,13 +117,19 @@ class _Bench:
         return measure(config, self.folder / "speed", self.mechanisms, self.again, feed)
 
     def policies(self) -> None:
-        """Compares policies on the finished runs."""
+        """Compares policies on the runs that are finished; trains nothing."""
         from apps.commands.policies import show
-        from experiments.mechanisms import TASKS
+        from experiments.mechanisms import TASKS, finished, finished_study
+        from experiments.policies import compare_policies
+        from experiments.result import ResultError
 
-        with console.progress_bar("policies") as feed:
-            studies = [self.study(one, feed) for one in TASKS]
-        show(studies, self.graph, self.as_json, self.out)
+        studies = [finished_study(one, self.config(one), self.graph, self.home) for one in TASKS]
+        tables = [compare_policies(one, self.graph) for one in studies if finished(one)]
+        if not tables:
+            raise ResultError(
+                f"no mechanism is finished on {self.graph.name}: run `mg bench attention` first"
+            )
+        show(tables, [self.folder, *([self.out] if self.out else [])], self.as_json)
 
     def _chosen(self, task: str) -> tuple[str, ...]:
         from experiments.mechanism_table import Table
@@ -184,7 +196,7 @@ def _show_reference(as_json: bool) -> None:
     from apps.bench.attention import references
 
     with console.progress_bar("attention") as feed:
-        rows = references(feed)
+        rows = list(references(feed))
     if as_json:
         console.show_json(rows)
         return
@@ -202,6 +214,13 @@ def _show_reference(as_json: bool) -> None:
     console.show_table(
         "ours beside the reference", ("what", "shape", "ours s", "reference s", "ratio", "bar"), cells
     )
+
+
+def _said(feed: Callable[[str], None], task: str, said: str) -> None:
+    """A step on the bar; into a log, where no bar moves, the seeds and the end of the rates."""
+    feed(f"{task}, {said}")
+    if not console.err.is_terminal and said.startswith("seeds"):
+        console.err.print(f"{task}, {said}", markup=False)
 
 
 def _names(told: str) -> tuple[str, ...]:
