@@ -119,17 +119,14 @@ class _Bench:
     def policies(self) -> None:
         """Compares policies on the runs that are finished; trains nothing."""
         from apps.commands.policies import show
-        from experiments.mechanisms import TASKS, finished, finished_study
+        from experiments.mechanisms import TASKS, finished_study
         from experiments.policies import compare_policies
-        from experiments.result import ResultError
+        from experiments.report import simulated_in
 
         studies = [finished_study(one, self.config(one), self.graph, self.home) for one in TASKS]
-        tables = [compare_policies(one, self.graph) for one in studies if finished(one)]
-        if not tables:
-            raise ResultError(
-                f"no mechanism is finished on {self.graph.name}: run `mg bench attention` first"
-            )
-        show(tables, [self.folder, *([self.out] if self.out else [])], self.as_json)
+        found = compare_policies(studies, self.graph)
+        folders = [self.folder, *([self.out] if self.out else [])]
+        show(found, simulated_in(self.graph), folders, self.as_json)
 
     def _chosen(self, task: str) -> tuple[str, ...]:
         from experiments.mechanism_table import Table
