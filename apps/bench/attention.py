@@ -5,8 +5,11 @@ q queries = k keys · d width · n lengths."""
 import json
 import multiprocessing
 import resource
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,6 +26,8 @@ from models.attention import Attention, AttentionConfig, Pairs, attentions
 LENGTHS = (256, 1024, 4096, 16384)
 WARM_UP = 32
 """Length of a first pass that nobody reads."""
+FAILURES = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+"""What a mechanism may fail with: it is the result of the cell."""
 DAY_S = 86_400.0
 TYPES, RELATIONS, EDGE_WIDTH = 2, 2, 2
 
@@ -68,7 +73,12 @@ def measure(
 
     Returns:
         Mechanism -> costs by length.
+
+    Raises:
+        UnknownName: no mechanism is called so.
     """
+    for name in (*mechanisms, *again):
+        attentions[name]  # an unknown one is named with its nearest
     for name in again:
         for path in Path(folder).glob(f"{name}-*.json"):
             path.unlink()
@@ -108,34 +118,54 @@ class _Cells:
     def __enter__(self) -> "_Cells":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._process is not None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._process is None:
+            return
+        if kind is None:
             self._near.send(None)
-            self._process.join()
+        else:
+            self._process.terminate()
+        self._process.join()
 
     def cell(self, name: str, k: int) -> Cost:
         """One mechanism at one length."""
         if self._process is None:
-            context = multiprocessing.get_context("spawn")
-            self._near, far = context.Pipe()
-            self._process = context.Process(target=serve, args=(far, self.config), daemon=False)
+            self._start()
+        try:
+            self._near.send((name, k))
+            return self._near.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            raise RuntimeError(
+                f"the process that measures must live, it ended with exit code {self._process.exitcode} at "
+                f"{name}, {k:,}: run it again, it goes on"
+            ) from None
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._near, far = context.Pipe()
+        self._process = context.Process(target=serve, args=(far, self.config), daemon=False)
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all: the first ends the others
+        try:
             self._process.start()
-            far.close()
-        self._near.send((name, k))
-        return self._near.recv()
+        finally:
+            signal.signal(signal.SIGINT, before)
+        far.close()
 
 
 def serve(asked: Connection, config: SpeedConfig) -> None:
     """Measures what it is asked for, one name and length after the other, until it is told None."""
     torch.set_num_threads(1)
-    while (told := asked.recv()) is not None:
-        asked.send(_in_a_process(*told, config))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # on its way out it ends its cell
+    with suppress(EOFError, BrokenPipeError):  # who asked is gone
+        while (told := asked.recv()) is not None:
+            asked.send(_in_a_process(*told, config))
 
 
 def _in_a_process(name: str, k: int, config: SpeedConfig) -> Cost:
     context = multiprocessing.get_context("fork")
     near, far = context.Pipe(duplex=False)
-    process = context.Process(target=_cell, args=(name, k, config, far))
+    process = context.Process(target=_cell, args=(name, k, config, far), daemon=True)
     process.start()
     far.close()
     cost, deadline = Cost(k, stage="forward"), time.monotonic() + config.seconds
@@ -164,15 +194,15 @@ def _heard(near: Connection, deadline: float) -> Cost | str:
 
 def _cell(name: str, k: int, config: SpeedConfig, told: Connection) -> None:
     """Sends a cost after each stage; ``stage`` is what comes next, empty at the end."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
     torch.manual_seed(0)
     cost = Cost(k, stage="forward")
     try:
         layer = build(name, config.dim)
         few = torch.randn(1, WARM_UP, config.dim, requires_grad=True)
-        layer(
-            few, few, None, pairs_for(layer, WARM_UP)
-        ).sum().backward()  # code is loaded before memory is read
+        # code is loaded before memory is read
+        layer(few, few, None, pairs_for(layer, WARM_UP)).sum().backward()
         features = torch.randn(1, k, config.dim, requires_grad=True)
         pairs = pairs_for(layer, k)
         with memory_limit(config.memory_bytes):
@@ -189,7 +219,7 @@ def _cell(name: str, k: int, config: SpeedConfig, told: Connection) -> None:
             told.send(cost)
             seconds = _timed(lambda: layer(features, features, None, pairs).sum().backward(), config)
             told.send(replace(cost, train_s=median(seconds), train_bytes=_peak() - before, stage=""))
-    except (RuntimeError, MemoryError, ValueError) as error:
+    except FAILURES as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
         told.send(replace(cost, ended="memory" if is_memory(error) else f"error: {said[0][:200]}"))
 
