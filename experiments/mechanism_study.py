@@ -43,6 +43,14 @@ def finished(study: Study) -> dict[str, tuple[SeedRun, ...]]:
     }
 
 
+def why_unfinished(study: Study, name: str) -> str:
+    """Why there is no value of a mechanism that is not among the finished."""
+    if name not in study.chosen:
+        return "it was not run"
+    errors = (f"seed {run.seed}: {run.error}" for run in study.runs[name] if run.error)
+    return study.chosen[name].error or next(errors, "not measured yet")
+
+
 def per_user(runs: Sequence[SeedRun], metric: str) -> np.ndarray:
     """(u,) float64 of a metric for each test user: the mean over seeds."""
     return np.mean([run.values(metric) for run in runs], axis=0)
@@ -60,13 +68,12 @@ def qualities(
     config = fill(EvaluationConfig, study.settings.experiment.measure, "measure")
     found = {}
     for name, chosen in study.chosen.items():
-        errors = [f"seed {run.seed}: {run.error}" for run in study.runs[name] if run.error]
         told = Quality(
             validation=chosen.validation,
             rate=chosen.rate,
             epochs=chosen.epochs,
             cut=tuple(chosen.cut),
-            error=chosen.error or next(iter(errors), "" if name in whole else "not measured yet"),
+            error="" if name in whole else why_unfinished(study, name),
         )
         if name in whole:
             to = {

@@ -1,10 +1,10 @@
 """Which mechanism should answer whom: published tables, a learned one, the best single one, and all alike.
 
-No log of queries exists, so classes of queries are formed from what is known of a person before the test.
-t users of a part · m mechanisms."""
+No log of queries exists, so stand-ins for classes of queries are formed from what is known of a person
+before the test. t users of a part."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,22 +12,23 @@ import numpy as np
 from configs.registry import SettingError, fill
 from experiments.chosen import cut_for
 from experiments.evaluation import EvaluationConfig, Interval, intervals
-from experiments.mechanism_study import Study, finished, per_user
+from experiments.mechanism_study import Study, finished, note, per_user, why_unfinished
+from experiments.mechanism_table import TaskNote
 from experiments.result import ResultError, plain
 from experiments.significance import Paired, TestConfig, holm, paired
-from experiments.splits import Part
+from experiments.splits import Part, Split
 from kg.arrays import GraphArrays
 from models.ranking import genres_of
 
 CLASSES = ("short", "long", "narrow", "wide")
 FORMED: Mapping[str, str] = {
     "short": "the quarter with the shortest histories",
-    "long": "of the others, the quarter with the longest histories",
+    "long": "of the others, the quarter of all with the longest histories",
     "narrow": "of the rest, the half whose likes spread over genres the least",
     "wide": "all others",
 }
 LEFT_OUT: Mapping[str, str] = {
-    "availability": "nobody's question for where a title is to be had was recorded",
+    "availability": "nobody's question for where a title is to be had (availability_check) was recorded",
     "comparison": "nobody's question for two titles beside each other was recorded",
 }
 """Published classes that cannot be formed from what people liked, and why."""
@@ -52,21 +53,35 @@ STAND_FOR: Mapping[str, Mapping[str, str]] = {
 """Table -> class here -> the published class that it stands for."""
 BEST, LEARNED, UNIFORM = "best single", "learned", "uniform"
 
+Picks = Mapping[str, tuple[str, ...]]
+"""Class -> mechanisms, each as likely."""
+
+
+@dataclass(frozen=True)
+class Borders:
+    """Between classes; who stands on a border is on its lower side."""
+
+    short: float
+    """Likes, up to which a history is short."""
+    long: float
+    """Likes, above which a history is long."""
+    entropy: float
+    """Bits, up to which a taste is narrow."""
+
 
 @dataclass(frozen=True)
 class PolicyResult:
     """What one policy reached on test."""
 
     name: str
-    picks: Mapping[str, tuple[str, ...]]
-    """Class -> mechanisms, each as likely."""
+    picks: Picks
     value: Interval
     by_class: Mapping[str, float]
-    """Class -> mean over its users."""
+    """Class -> mean over its users; a class without anybody is not in it."""
     to_best: Paired | None = None
     """This minus the best single one, on the same users; None for that itself."""
     p: float | None = None
-    """After Holm's correction over the policies."""
+    """After Holm's correction over all policies and tasks."""
 
 
 @dataclass(frozen=True)
@@ -75,22 +90,60 @@ class PolicyTable:
 
     task: str
     metric: str
+    note: TaskNote
+    borders: Borders
+    """Fixed on validation users, used for test users too."""
     users: Mapping[str, int]
     """Class -> test users."""
+    validation_users: Mapping[str, int]
+    """Class -> validation users, of whom the learned one learns."""
+    warm_users: int
     results: tuple[PolicyResult, ...]
     missing: Mapping[str, tuple[str, ...]]
     """Published table that could not be tried -> mechanisms without a finished run."""
     mechanisms: tuple[str, ...]
     """Those that were finished, from which the others choose."""
+    unfinished: Mapping[str, str]
+    """Mechanism that no policy could pick -> why."""
+
+    def result(self, name: str) -> PolicyResult:
+        """One policy by name."""
+        found = next((one for one in self.results if one.name == name), None)
+        if found is None:
+            raise ResultError(
+                f"no policy {name!r} was tried; there are {', '.join(one.name for one in self.results)}"
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Policies:
+    """All policies on all tasks."""
+
+    graph: str
+    graph_hash: str
+    tables: tuple[PolicyTable, ...]
+    idle: tuple[str, ...]
+    """Tasks on which no mechanism is finished."""
+    level: float
+    """What p must stay below, after Holm, for a policy to be called better."""
+    least_users: int
+    """With fewer warm users nothing is called better."""
+
+    @property
+    def tests(self) -> int:
+        """How many differences Holm's correction is over."""
+        return sum(one.to_best is not None for table in self.tables for one in table.results)
+
+    def is_better(self, table: PolicyTable, one: PolicyResult) -> bool:
+        """Whether a policy is above the best single one by more than luck."""
+        enough = table.warm_users >= self.least_users
+        return enough and one.to_best is not None and one.to_best.difference > 0 and one.p < self.level
 
     def summary(self) -> dict[str, Any]:
-        """All of it as plain values."""
-        results = [
-            {**vars(one), "value": vars(one.value), "to_best": one.to_best and vars(one.to_best)}
-            for one in self.results
-        ]
-        told = {**vars(self), "results": results, "formed": FORMED, "left_out": LEFT_OUT}
-        return plain({**told, "stand_for": STAND_FOR})
+        """All of it as plain values, with what the classes are."""
+        words = {"formed": FORMED, "stand_for": STAND_FOR, "left_out": LEFT_OUT}
+        return plain({**asdict(self), "tests": self.tests, **words})
 
 
 def history_lengths(part: Part) -> np.ndarray:
@@ -101,30 +154,32 @@ def history_lengths(part: Part) -> np.ndarray:
 def genre_entropy(part: Part) -> np.ndarray:
     """(t,) float64 bits: how evenly the likes of each of ``part.users`` spread over genres.
 
-    A content counts once, shared evenly by its genres; without any known genre it is 0.
+    A content counts once, shared evenly by its genres; without any known genre it is 0. Rounded to 12 digits,
+    so that equal tastes are equal in whatever order they were added up.
     """
     genres = genres_of(part.training.graph).astype(np.float64)
     each = np.maximum(genres.sum(axis=1), 1)  # (i,)
     told = (part.history[part.users] @ genres.multiply(1 / each[:, None]).tocsr()).toarray()  # (t, g)
     share = told / np.maximum(told.sum(axis=1, keepdims=True), 1e-12)
-    return -np.sum(share * np.log2(np.where(share > 0, share, 1.0)), axis=1)
+    return np.round(-np.sum(share * np.log2(np.where(share > 0, share, 1.0)), axis=1), 12)
 
 
-def classes(part: Part) -> np.ndarray:
+def borders(part: Part) -> Borders:
+    """Where classes end: quartiles of the lengths, and the median entropy of those between the two."""
+    length, entropy = history_lengths(part), genre_entropy(part)
+    short, long = (float(np.quantile(length, share)) for share in (0.25, 0.75))
+    rest = (length > short) & (length <= long)
+    return Borders(short, long, float(np.median(entropy[rest] if rest.any() else entropy)))
+
+
+def classes(part: Part, found: Borders) -> np.ndarray:
     """(t,) str: the class of each of ``part.users``, by what they did before; see :data:`FORMED`.
 
-    They are taken in the order of ``CLASSES``, so that nobody is in two: first the shortest quarter, then the
-    longest, then the narrower half of those who are left. Who stands on a border is on its lower side.
+    They are taken in the order of ``CLASSES``, so that nobody is in two and everybody is in one.
     """
     length, entropy = history_lengths(part), genre_entropy(part)
-    found = np.full(len(length), "wide", dtype="<U6")
-    is_short = length <= np.quantile(length, 0.25)
-    is_long = ~is_short & (length > np.quantile(length, 0.75))
-    rest = ~is_short & ~is_long
-    if rest.any():
-        found[rest & (entropy <= np.median(entropy[rest]))] = "narrow"
-    found[is_short], found[is_long] = "short", "long"
-    return found
+    told = [length <= found.short, length > found.long, entropy <= found.entropy]
+    return np.select(told, CLASSES[:3], CLASSES[3])
 
 
 def best_single(validation: Mapping[str, np.ndarray]) -> str:
@@ -190,43 +245,67 @@ def policies(
     return found, missing
 
 
-def compare_policies(study: Study, graph: GraphArrays, test: TestConfig | None = None) -> PolicyTable:
-    """Every policy on the finished runs of a study: chosen on validation, measured per user on test.
+def compare_policies(
+    studies: Sequence[Study], graph: GraphArrays, test: TestConfig | None = None
+) -> Policies:
+    """Every policy on the finished runs of studies: chosen on validation, measured per user on test.
 
     A user's value is the mean over seeds on test; validation has the one seed by which rates were chosen.
 
+    Args:
+        studies: one a task; one without a finished run is named in the answer and left out.
+        graph: on which they were made.
+        test: how differences to the best single one are tested.
+
     Raises:
-        ResultError: no finished run, or values of other users.
+        ResultError: no finished run at all, or values of other users.
     """
+    test = test or TestConfig()
+    told = [one for one in studies if finished(one)]
+    if not told:
+        raise ResultError(f"no mechanism is finished on {graph.name}: run `mg bench attention` first")
+    tables = corrected([_compared(one, cut_for(one.settings, graph), test) for one in told])
+    idle = tuple(one.task for one in studies if not finished(one))
+    return Policies(graph.name, graph.hash, tables, idle, test.level, test.least_users)
+
+
+def _compared(study: Study, cut: Split, test: TestConfig) -> PolicyTable:
     runs, metric = finished(study), study.settings.metric
-    if not runs:
-        raise ResultError(f"no mechanism of {study.task} is finished: run `mg bench attention` first")
-    cut = cut_for(study.settings, graph)
     validation = {name: study.chosen[name].values for name in runs}
+    for name, mine in runs.items():
+        is_ours = all(np.array_equal(run.users, cut.test.users) for run in mine)
+        if not is_ours or len(validation[name]) != len(cut.validation.users):
+            raise ResultError(f"values of {name} must be of this split's users: run it with --again {name}")
+    border = borders(cut.validation)
+    of_validation, of = classes(cut.validation, border), classes(cut.test, border)
+    found, missing = policies(validation, of_validation)
     values = {name: per_user(mine, metric) for name, mine in runs.items()}
-    for name in runs:
-        if len(validation[name]) != len(cut.validation.users) or len(values[name]) != len(cut.test.users):
-            raise ResultError(f"values of {name} must be of this split's users: run it again with --again")
     config = fill(EvaluationConfig, study.settings.experiment.measure, "measure")
-    found, missing = policies(validation, classes(cut.validation))
-    of = classes(cut.test)
-    results = measured(found, of, values, config, test)
-    users = {name: int((of == name).sum()) for name in CLASSES}
-    return PolicyTable(study.task, metric, users, results, missing, tuple(sorted(runs)))
+    absent = dict.fromkeys([*study.chosen, *(one for lacking in missing.values() for one in lacking)])
+    return PolicyTable(
+        study.task,
+        metric,
+        note(study),
+        border,
+        _counted(of),
+        _counted(of_validation),
+        int(cut.test.warm.sum()),
+        measured(found, of, values, config, test),
+        missing,
+        tuple(sorted(runs)),
+        {name: why_unfinished(study, name) for name in absent if name not in runs},
+    )
 
 
 def measured(
-    found: Mapping[str, Mapping[str, tuple[str, ...]]],
+    found: Mapping[str, Picks],
     of: np.ndarray,
     values: Mapping[str, np.ndarray],
     config: EvaluationConfig,
     test: TestConfig | None = None,
 ) -> tuple[PolicyResult, ...]:
-    """What policies reach on (t,) users of classes ``of``, each tested against the best single one."""
+    """What policies reach on (t,) users of classes ``of``, each beside the best single one; no p yet."""
     reached = {name: applied(picks, of, values) for name, picks in found.items()}
-    others = [name for name in found if name != BEST]
-    tests = {name: paired(reached[name], reached[BEST], test) for name in others}
-    corrected = dict(zip(others, holm([tests[name].p for name in others]), strict=True))
     interval = intervals(reached, config)
     return tuple(
         PolicyResult(
@@ -234,8 +313,25 @@ def measured(
             picks,
             interval[name],
             {one: float(np.nanmean(reached[name][of == one])) for one in CLASSES if (of == one).any()},
-            tests.get(name),
-            corrected.get(name),
+            None if name == BEST else paired(reached[name], reached[BEST], test),
         )
         for name, picks in found.items()
     )
+
+
+def corrected(tables: Sequence[PolicyTable]) -> tuple[PolicyTable, ...]:
+    """The same tables with p by Holm's correction over every difference of all of them."""
+    tests = [(table.task, one) for table in tables for one in table.results if one.to_best is not None]
+    p = holm([one.to_best.p for _, one in tests])
+    told = {(task, one.name): value for (task, one), value in zip(tests, p, strict=True)}
+    return tuple(
+        replace(
+            table,
+            results=tuple(replace(one, p=told.get((table.task, one.name))) for one in table.results),
+        )
+        for table in tables
+    )
+
+
+def _counted(of: np.ndarray) -> dict[str, int]:
+    return {name: int((of == name).sum()) for name in CLASSES}

@@ -113,18 +113,21 @@ def report(evidence: Evidence, config: CompareConfig | None = None) -> Document:
     return Document(title, tuple(sections.lead(comparison, standing)), kept, evidence.simulated)
 
 
-def write(document: Document, folder: Path, runs: Sequence[RunResult] = ()) -> list[Path]:
+def write(
+    document: Document, folder: Path, runs: Sequence[RunResult] = (), name: str = "report"
+) -> list[Path]:
     """Writes ``report.md``, ``report.html``, a CSV file a table and an SVG file a figure.
 
     Args:
         document: the report.
         folder: made where it is not there; files of the same names are replaced.
         runs: whose settings are written to ``configs/`` where no file of the repository has them.
+        name: of the Markdown and the HTML file, so that several reports fit a folder.
 
     Raises:
         ResultError: the folder cannot be written.
     """
-    texts = {"report.md": document.markdown(), "report.html": page(document)}
+    texts = {f"{name}.md": document.markdown(), f"{name}.html": page(document)}
     texts |= {f"{table.name}.csv": table.csv() for table in document.tables()}
     texts |= {f"{chart.name}.svg": chart.svg for chart in document.charts()}
     texts |= {
@@ -133,15 +136,15 @@ def write(document: Document, folder: Path, runs: Sequence[RunResult] = ()) -> l
         if tables.is_written_out(run)
     }
     try:
-        for name, text in texts.items():
-            path = Path(folder) / name
+        for file, text in texts.items():
+            path = Path(folder) / file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ResultError(
             f"a report needs a folder that can be written, {folder} gave {error}: choose another with --out"
         ) from error
-    return [Path(folder) / name for name in texts]
+    return [Path(folder) / file for file in texts]
 
 
 def simulated_in(graph: GraphArrays) -> str:

@@ -10,45 +10,35 @@ from apps import console
 FILE = "policies.json"
 
 
-def show(tables: Sequence[Any], folders: Sequence[Path], as_json: bool) -> None:
-    """Prints a table a task, and writes all of them as ``policies.json`` into folders."""
-    told = [one.summary() for one in tables]
+def show(found: Any, simulated: str, folders: Sequence[Path], as_json: bool) -> None:
+    """Prints two tables a task and what they say, and writes the report and all values into folders.
+
+    Args:
+        found: what :func:`experiments.policies.compare_policies` found.
+        simulated: a sentence where data is made up.
+        folders: each gets ``policies.md``, ``.html``, ``.csv``, ``.json`` and ``policies_classes.csv``.
+        as_json: prints the values instead.
+    """
+    from experiments.policy_report import document
+    from experiments.report import write
+
+    report, told = document(found, simulated), {**found.summary(), "simulated": simulated}
     for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / FILE).write_text(json.dumps(told, indent=1), encoding="utf-8")
+        write(report, folder, name="policies")
+        (folder / FILE).write_text(json.dumps(told, indent=1, allow_nan=False), encoding="utf-8")
     if as_json:
         console.show_json(told)
         return
-    for one in tables:
-        _show(one)
-    console.out.print(f"written to {folders[-1] / FILE}", markup=False)
+    _show(report)
+    console.out.print(f"written to {folders[-1] / 'policies.md'}", markup=False)
 
 
-def _show(table: Any) -> None:
-    from experiments.policies import CLASSES, FORMED, LEFT_OUT
-
-    columns = ("policy", table.metric, "interval", "minus best single", "p (Holm)", *CLASSES)
-    cells = [_cells(one) for one in table.results]
-    console.show_table(f"policies, {table.task}, {len(table.mechanisms)} mechanisms", columns, cells)
-    for one in table.results:
-        if one.name != "uniform":
-            picks = "; ".join(f"{name}: {' + '.join(picked)}" for name, picked in one.picks.items())
-            console.out.print(f"{one.name}: {picks}", markup=False)
-    for name in CLASSES:
-        console.out.print(f"{name}: {FORMED[name]} ({table.users[name]} users)", markup=False)
-    for name, why in LEFT_OUT.items():
-        console.out.print(f"published class {name} is left out: {why}", markup=False)
-    for name, lacking in table.missing.items():
-        console.out.print(f"{name} could not be tried, not finished: {', '.join(lacking)}", markup=False)
-
-
-def _cells(one: Any) -> tuple[str, ...]:
-    to = one.to_best
-    return (
-        one.name,
-        f"{one.value.value:.4f}",
-        f"{one.value.low:.4f} to {one.value.high:.4f}",
-        "" if to is None else f"{to.difference:+.4f} ({to.low:+.4f} to {to.high:+.4f})",
-        "" if one.p is None else f"{one.p:.4f}",
-        *(f"{value:.4f}" for value in one.by_class.values()),
-    )
+def _show(report: Any) -> None:
+    for section in report.sections:
+        for table in section.parts:
+            shown = table.shown or table
+            console.show_table(table.title, [column.name for column in shown.columns], shown.texts())
+        for sentence in section.sentences:
+            console.out.print(sentence, markup=False)
+    for sentence in (*report.lead[1:], *([report.simulated] if report.simulated else [])):
+        console.out.print(sentence, markup=False)
