@@ -108,7 +108,7 @@ def _policies(found: Policies, table: PolicyTable) -> Table:
     caption = (
         f"{table.metric} over {table.note.users} test users, each by the mean over seeds; where a policy "
         "names several mechanisms, each user by the mean over them. Interval over users; differences on the "
-        f"same users, p by sign flips after Holm over all {found.tests} policies and tasks."
+        f"same users, p by sign flips after Holm over the {found.tests} differences of all tasks."
     )
     return Table("policies", f"Policies, {table.task}", caption, POLICIES, rows, brief)
 
@@ -175,6 +175,7 @@ def _classes(found: Policies) -> Iterator[str]:
 
 
 def _provenance(found: Policies) -> Iterator[str]:
+    yield f"Command: `mg bench attention --task policies --data {found.graph}`; it trains nothing."
     yield f"Graph {found.graph}, hash {found.graph_hash}."
     for table in found.tables:
         one = table.note
