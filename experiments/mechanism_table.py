@@ -215,16 +215,25 @@ class Table:
 
 
 def merged(new: Table, old: Table | None) -> Table:
-    """A table with what an older one of the same graph knows besides."""
+    """A table with what an older one of the same graph knows besides; not of a task run otherwise since."""
     if old is None or (old.graph, old.graph_hash, old.title) != (new.graph, new.graph_hash, new.title):
         return new
-    before = {row.name: row for row in old.rows}
-    rows = {name: row for name, row in before.items() if row.name not in {one.name for one in new.rows}}
+    alike = {task for task, one in old.tasks.items() if _settings(one) == _settings(new.tasks.get(task, one))}
+    rows = {}
+    for past in old.rows:
+        known = {task: one for task, one in past.qualities.items() if task in alike}
+        if known or past.costs:
+            rows[past.name] = replace(past, qualities=known)
     for row in new.rows:
-        past = before.get(row.name, Row(row.name, row.family, row.nature))
+        past = rows.get(row.name, row)
         qualities, costs = {**past.qualities, **row.qualities}, row.costs or past.costs
         rows[row.name] = replace(row, qualities=qualities, costs=costs)
     return replace(new, tasks={**old.tasks, **new.tasks}, rows=tuple(rows[name] for name in sorted(rows)))
+
+
+def _settings(note: TaskNote) -> Any:
+    """What two runs must share to stand in one table."""
+    return plain(asdict(replace(note, users=0, code_revisions=())))
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float | None:

@@ -102,6 +102,9 @@ def study(
         home: under its ``benches`` all is kept.
         progress: told in words what is done now.
 
+    Returns:
+        All that is kept of the task with these settings, also mechanisms that earlier calls compared.
+
     Raises:
         SettingError: a setting that does not fit.
         SearchError: another process is at the same study.
@@ -137,7 +140,8 @@ def _opened(
 
 
 def _read(task: str, config: StudyConfig, settings: SearchConfig, cut: Split, records: Records) -> Study:
-    names = [name for name in _names(config) if records.has_chosen(name)]
+    # also those of other calls: every difference of the task is corrected together with all others
+    names = [name for name in attentions if records.has_chosen(name)]
     chosen = {name: records.chosen(name) for name in names}
     runs = {name: tuple(records.runs(name, config.seeds)) for name in names}
     return Study(task, settings, cut.hash, config.seeds, chosen, runs, records.folder)

@@ -1,5 +1,6 @@
 """Every attention mechanism beside every other: quality on two tasks, time and memory by length."""
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -71,6 +72,8 @@ class _Bench:
         from kg.datasets import graph_name
 
         import_parts("models")
+        if out is not None:
+            _must_take_files(out)  # before the work, not after it
         self.home, name = Home.here(), graph_name(data)
         self.graph = GraphArrays.current(self.home.arrays(name))
         self.quick, self.workers, self.mechanisms, self.after = quick, workers, mechanisms, after
@@ -218,6 +221,17 @@ def _said(feed: Callable[[str], None], task: str, said: str) -> None:
     feed(f"{task}, {said}")
     if not console.err.is_terminal and said.startswith("seeds"):
         console.err.print(f"{task}, {said}", markup=False)
+
+
+def _must_take_files(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError("it cannot be written")
+    except OSError as error:
+        raise typer.BadParameter(
+            f"--out must be a folder that can be written, {folder} gave {error}: choose another"
+        ) from None
 
 
 def _names(told: str) -> tuple[str, ...]:
