@@ -245,3 +245,11 @@ def test_lengths_of_one_more_mechanism_join_the_table(mg, known):
 def test_wrong_use_says_what_to_do(mg, words, says):
     code, out, err = mg(*words, "--workers", "0")
     assert code in (1, 2) and says in (out + err).replace("\n", " ") and "Traceback" not in out + err
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_the_work(mg, tmp_path, monkeypatch):
+    monkeypatch.setattr(mechanisms, "seed_run", None)
+    (tmp_path / "file").write_text("")
+    code, out, err = mg("--task", "history", "--quick", "--workers", "0", "--out", tmp_path / "file")
+    assert code == 2 and "must be a folder that can be written" in " ".join((out + err).split())
+    assert not Home(tmp_path).benches.exists()
