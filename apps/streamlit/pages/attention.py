@@ -1,4 +1,4 @@
-"""Attention: what each mechanism is worth on this graph, in quality, time and memory, as it was measured."""
+"""Attention lab: what each mechanism is worth on this graph, in quality, time and memory, as it was measured."""
 
 import os
 
@@ -6,7 +6,7 @@ import streamlit as st
 
 from apps.streamlit.connection import SIMULATED, plain
 
-st.title("Attention")
+st.title("Attention lab")
 with st.spinner("Opening the table …"):
     from experiments import report  # brings seconds of imports: the title is painted before
 graph = os.environ.get("MG_GRAPH") or "movielens-100k"
