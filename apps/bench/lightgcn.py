@@ -6,7 +6,7 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,7 +147,8 @@ def _driver(python: Path, folder: Path, threads: int) -> Iterator[Any]:
 
         def ask(word: str | None = None) -> dict[str, Any]:
             if word is not None:
-                process.stdin.write(word + "\n")
+                with suppress(BrokenPipeError):  # it has ended: there is nothing to read either
+                    process.stdin.write(word + "\n")
             line = process.stdout.readline()
             if not line:
                 log.seek(0)
@@ -157,6 +158,7 @@ def _driver(python: Path, folder: Path, threads: int) -> Iterator[Any]:
         try:
             yield ask
         finally:
-            process.stdin.close()
+            with suppress(BrokenPipeError):
+                process.stdin.close()
             process.terminate()
             process.wait()

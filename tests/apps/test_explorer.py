@@ -140,20 +140,20 @@ def test_attention_says_what_to_run_where_nothing_was_measured(open_page):
 
 
 def test_attention_shows_the_table_that_was_measured_last(open_page, home):
-    quality = Quality(Interval(0.15, 0.14, 0.16, 30), (0.14, 0.16), 0.014, 0.17, 0.003, 6, 4.0, 9)
-    row = Row("gat", "graph", "mechanism", {"history": quality}, (Cost(256, 0.01, 0.02, 1000, 2000, 3),))
+    quality = Quality(value=Interval(0.15, 0.14, 0.16, 30), seed_values=(0.14, 0.16), sd=0.014, fit_s=4.0)
+    cost = Cost(k=256, forward_s=0.01, train_s=0.02, forward_bytes=1000, train_bytes=2000, repetitions=3)
     note = TaskNote("split", (0, 1), (0.003,), {"name": "sasrec"}, {"epochs": 6}, 30, ("abc",))
     table = Table(
-        "Attention on a world",
-        GRAPH,
-        "hash",
-        "ndcg@10",
-        {"history": note},
-        (row,),
-        "mg bench attention",
-        "abc",
-        {},
-        "2026-01-01T00:00:00+00:00",
+        title="Attention on a world",
+        graph=GRAPH,
+        graph_hash="hash",
+        metric="ndcg@10",
+        tasks={"history": note},
+        rows=(Row("gat", "graph", "mechanism", {"history": quality}, (cost,)),),
+        command="mg bench attention",
+        code_revision="abc",
+        machine={},
+        made="2026-01-01T00:00:00+00:00",
         simulated="All of it is generated.",
     )
     table.save(bench_home(home).searches(GRAPH).parent)
