@@ -6,6 +6,7 @@
 | flash | q . k / √c, by tiles | Dao et al. 2022, algorithms 1 and 4 | O(b q k d), memory O(b (q + k) d) |
 | cross | q . k / √c, then h_i + σ(W_g h_i + b_g) ⊙ mixed | Parisotto et al. 2020, section 3.2 | O(b q k d) |
 | differential | the difference of two softmaxes of q . k / √(c/2) | Ye et al. 2024, eq. 1–3 | O(b q k d) |
+| cosine | cos(q, k) / τ_h | Liu et al. 2022, eq. 2 | O(b q k d) |
 
 b targets in the batch · q queries per target · k neighbours · d feature width · h heads · c = d // h."""
 
@@ -24,6 +25,9 @@ from models.attention.base import (
     attentions,
     seen,
 )
+
+COLDEST = 0.01
+"""No learned temperature falls below it."""
 
 
 @attentions.register("multi_head", AttentionConfig)
@@ -222,3 +226,48 @@ class Differential(ScoredAttention):
     def mix(self, query: Tensor, key: Tensor, value: Tensor, pairs: Pairs) -> Tensor:
         mixed = nn.functional.rms_norm(super().mix(query, key, value, pairs), self.scale.shape, eps=1e-5)
         return mixed * self.scale * (1 - self.config.subtracted)
+
+
+@dataclass(frozen=True)
+class CosineConfig(AttentionConfig):
+    """Settings of :class:`Cosine`."""
+
+    temperature: float = 0.1
+    """τ of every head at the start; learned from there, and never below ``COLDEST``."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.temperature > COLDEST:
+            raise ValueError(f"temperature must be above {COLDEST}, got {self.temperature}")
+
+
+@attentions.register("cosine", CosineConfig)
+class Cosine(ScoredAttention):
+    """The angle between query and key alone, whatever their lengths, over a learned temperature a head.
+
+    No key gets weight for being long, as popular nodes are; scores stay within ±1 / τ.
+
+    Source: Liu et al., "Swin Transformer V2", CVPR 2022, arXiv:2111.09883, eq. 2, without its bias of
+    relative places.
+
+    Cost: O(b q k d) time, O(b h q k) memory.
+
+    Example:
+        >>> query, key = torch.tensor([[[[5.0, 0.0]]]]), torch.tensor([[[[0.0, 9.0], [2.0, 0.0]]]])
+        >>> pairs = Pairs(torch.ones(1, 2, dtype=torch.bool))
+        >>> Cosine(CosineConfig(dim=2, temperature=0.5)).scores(query, key, pairs).flatten().tolist()
+        [0.0, 2.0]
+    """
+
+    config: CosineConfig
+    family = "extra"
+    nature = "mechanism"
+
+    def __init__(self, config: CosineConfig) -> None:
+        super().__init__(config)
+        self.log_temperature = nn.Parameter(torch.full((config.heads,), math.log(config.temperature)))
+
+    def scores(self, query: Tensor, key: Tensor, pairs: Pairs) -> Tensor:
+        query, key = (nn.functional.normalize(part, dim=-1, eps=1e-6) for part in (query, key))
+        temperature = self.log_temperature.clamp(min=math.log(COLDEST)).exp()[:, None, None]  # (h, 1, 1)
+        return torch.einsum("bhqc,bhkc->bhqk", query, key) / temperature
