@@ -244,3 +244,26 @@ def test_flash_refuses_a_dense_mask_by_name():
     masked = dataclasses.replace(pairs, mask=torch.ones(B, 2, 5, dtype=torch.bool))
     with pytest.raises(ValueError, match="Flash builds no tensor of queries by keys"):
         build(Flash)(query, source, rows, masked)
+
+
+def test_cosine_equals_its_definition_and_reads_no_lengths():
+    query, source, rows, pairs = inputs()
+    torch.manual_seed(2)
+    made = attentions.build("cosine", {"dim": D, "heads": H, "temperature": 0.3}).double()
+    parts = {role: made.projections[role].weight.detach().numpy() for role in ("query", "key", "value")}
+    wanted = np.zeros((B, 2, D))
+    for b, q, h in np.ndindex(B, 2, H):
+        seen = rows[b][pairs.key_mask[b]].numpy()
+        asked = (parts["query"] @ query[b, q].numpy())[h * C : (h + 1) * C]
+        keys = (source.numpy()[seen] @ parts["key"].T)[:, h * C : (h + 1) * C]
+        values = (source.numpy()[seen] @ parts["value"].T)[:, h * C : (h + 1) * C]
+        lengths = np.linalg.norm(keys, axis=1) * np.linalg.norm(asked)
+        weights = np.exp(keys @ asked / lengths / 0.3)
+        wanted[b, q, h * C : (h + 1) * C] = weights / weights.sum() @ values if len(seen) else 0
+    wanted = wanted @ made.out.weight.detach().numpy().T
+    np.testing.assert_allclose(made(query, source, rows, pairs).detach().numpy(), wanted, atol=1e-9)
+    torch.testing.assert_close(
+        made.weights(3 * query, source, rows, pairs), made.weights(query, source, rows, pairs)
+    )
+    with pytest.raises(ValueError, match="temperature must be above"):
+        attentions.build("cosine", {"dim": D, "temperature": 0.01})
