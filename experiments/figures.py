@@ -12,6 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from experiments.compare import Comparison
+from experiments.evaluation import Interval
 from experiments.front import Point, front
 from experiments.hearing import Heard
 from experiments.mechanism_table import Table as MechanismTable
@@ -28,20 +29,23 @@ WIDTH = 5.2
 
 def leaderboard_figure(comparison: Comparison) -> Figure:
     """Each experiment's mean with its interval, best on top."""
-    rows = comparison.rows[::-1]
-    figure, (axes,) = _figure(0.9 + 0.42 * len(rows))
-    values = [row.value.value for row in rows]
-    spread = [
-        [row.value.value - row.value.low for row in rows],
-        [row.value.high - row.value.value for row in rows],
-    ]
-    axes.errorbar(values, range(len(rows)), xerr=spread, fmt="o", color=BLUE, ecolor=MUTED, capsize=3)
-    for place, row in enumerate(rows):
-        _note(axes, f"{row.value.value:.3f}", (row.value.value, place), (0, 6), "center")
-    _names(axes, [row.name for row in rows])
+    label = f"{comparison.metric} on {comparison.split_name}, {comparison.users} users, 95% intervals"
+    return means_figure({row.name: row.value for row in comparison.rows}, label)
+
+
+def means_figure(means: Mapping[str, Interval], label: str) -> Figure:
+    """Each mean with its interval, the first on top; ``label`` says of what."""
+    names, values = list(means)[::-1], list(means.values())[::-1]
+    figure, (axes,) = _figure(0.9 + 0.42 * len(names))
+    spread = [[one.value - one.low for one in values], [one.high - one.value for one in values]]
+    centres = [one.value for one in values]
+    axes.errorbar(centres, range(len(names)), xerr=spread, fmt="o", color=BLUE, ecolor=MUTED, capsize=3)
+    for place, one in enumerate(values):
+        _note(axes, f"{one.value:.3f}", (one.value, place), (0, 6), "center")
+    _names(axes, names)
     axes.set_xlim(left=0)
     axes.locator_params(axis="x", nbins=5)
-    _x_label(axes, f"{comparison.metric} on {comparison.split_name}, {comparison.users} users, 95% intervals")
+    _x_label(axes, label)
     return figure
 
 

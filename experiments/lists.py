@@ -55,7 +55,7 @@ def lists_of(
     contents = training.positives.shape[1]
     block = max(1, block_bytes // max(4 * contents, 1))
     found = Lists(np.empty((len(users), n), np.int64), np.empty(len(users), bool))
-    choose = _Chooser(type(model).__name__, training.rankable, n)
+    choose = Chooser(type(model).__name__, training.rankable, n)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for start in range(0, len(users), block):
             rows = users[start : start + block]
@@ -72,7 +72,7 @@ def lists_of(
     return found
 
 
-class _Chooser:
+class Chooser:
     """Masks what may not be recommended and takes the best of what is left."""
 
     def __init__(self, model: str, rankable: np.ndarray, n: int) -> None:

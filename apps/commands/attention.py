@@ -1,6 +1,5 @@
 """Every attention mechanism beside every other: quality on two tasks, time and memory by length."""
 
-import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ import typer
 
 from apps import console
 from apps.commands.bench import bench_app
-from apps.commands.shared import AsJson, Data
+from apps.commands.shared import AsJson, Data, must_take_files
 from configs.home import Home
 
 PARTS = ("neighbourhood", "history", "speed", "reference", "policies", "all")
@@ -73,7 +72,7 @@ class _Bench:
 
         import_parts("models")
         if out is not None:
-            _must_take_files(out)  # before the work, not after it
+            must_take_files(out)  # before the work, not after it
         self.home, name = Home.here(), graph_name(data)
         self.graph = GraphArrays.current(self.home.arrays(name))
         self.quick, self.workers, self.mechanisms, self.after = quick, workers, mechanisms, after
@@ -221,17 +220,6 @@ def _said(feed: Callable[[str], None], task: str, said: str) -> None:
     feed(f"{task}, {said}")
     if not console.err.is_terminal and said.startswith("seeds"):
         console.err.print(f"{task}, {said}", markup=False)
-
-
-def _must_take_files(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError("it cannot be written")
-    except OSError as error:
-        raise typer.BadParameter(
-            f"--out must be a folder that can be written, {folder} gave {error}: choose another"
-        ) from None
 
 
 def _names(told: str) -> tuple[str, ...]:

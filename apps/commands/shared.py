@@ -1,5 +1,7 @@
 """What all commands share: the application they enter, and options that mean the same everywhere."""
 
+import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,3 +18,15 @@ Data = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Port = Annotated[int, typer.Option(help="Port on loopback.")]
+
+
+def must_take_files(folder: Path) -> None:
+    """Makes the folder of ``--out`` before the work that fills it, and refuses one that takes no files."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError("it cannot be written")
+    except OSError as error:
+        raise typer.BadParameter(
+            f"--out must be a folder that can be written, {folder} gave {error}: choose another"
+        ) from None
