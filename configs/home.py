@@ -59,6 +59,10 @@ class Home:
         """Durable log of what people did, one SQLite file a graph."""
         return self.root / "graphs" / graph / "feedback.sqlite"
 
+    def memory(self, graph: str) -> Path:
+        """Folder of the ReasoningBank of a graph: what worked for which queries."""
+        return self.root / "graphs" / graph / "memory"
+
     def exposures(self, graph: str) -> Path:
         """Who was answered by which version while a candidate is tried, one SQLite file a graph."""
         return self.root / "graphs" / graph / "exposures.sqlite"
