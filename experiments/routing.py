@@ -1,0 +1,189 @@
+"""How well classes of queries are told: macro F1, calibration error, conformal coverage.
+
+q queries · c classes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from models.queries import INTENTS
+from models.router import softmax
+
+REDRAWS = 200
+"""How often held-out templates are dealt anew to calibration and test."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Queries of a part with the logits that a model gives them."""
+
+    logits: np.ndarray
+    """(q, c), before calibration."""
+    intents: np.ndarray
+    """(q,) int, places in INTENTS."""
+    templates: np.ndarray
+    """(q,) int; equal numbers are fillings of one template."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model in the table."""
+
+    name: str
+    macro_f1: float
+    """On templates that nothing has seen."""
+    macro_f1_misspelt: float
+    """On the same, misspelt."""
+    macro_f1_orders: float
+    """On word orders that no other part has."""
+    calibration_error: float
+    """On the test templates."""
+    calibration_error_redrawn: float
+    """Mean over :data:`REDRAWS` divisions of the held-out templates."""
+    coverage: float
+    """Share of conformal sets with the right class, on the test templates."""
+    coverage_redrawn: float
+    """Mean over :data:`REDRAWS` divisions of the held-out templates into calibration and test."""
+    set_size: float
+    """Classes in a conformal set on the test templates, on average."""
+    worst: str
+    """The class with the lowest F1 on the test templates, and that F1."""
+
+
+def measure_rows(
+    scored: Mapping[str, Mapping[str, Scored]], coverage: float, seed: int
+) -> tuple[tuple[Row, ...], dict[str, float]]:
+    """Rows of all models, and each one's macro F1 on the templates for choosing, misspelt ones as heavy.
+
+    Args:
+        scored: model -> part -> what it gave, with parts choose, calibrate, test, orders and misspelt twins.
+        coverage: promised of the conformal sets, 0 to 1.
+        seed: of the redraws.
+    """
+    rows, chosen = [], {}
+    for name, parts in scored.items():
+        chosen[name] = float(
+            np.mean([_f1_of(parts["choose"]).mean(), _f1_of(parts["choose-misspelt"]).mean()])
+        )
+        rows.append(_row(name, parts, coverage, seed))
+    return tuple(rows), chosen
+
+
+def _row(name: str, parts: Mapping[str, Scored], coverage: float, seed: int) -> Row:
+    temperature, known = calibrated(parts["choose"], parts["choose-misspelt"], parts["calibrate"])
+    test, own = parts["test"], _f1_of(parts["test"])
+    chances = softmax(test.logits / temperature)
+    border = border_of(known, parts["calibrate"].intents, coverage)
+    redrawn = redraw(parts["calibrate"], test, temperature, coverage, seed)
+    return Row(
+        name,
+        float(own.mean()),
+        float(_f1_of(parts["test-misspelt"]).mean()),
+        float(_f1_of(parts["orders"]).mean()),
+        calibration_error(chances, test.intents),
+        redrawn[0],
+        covered(chances, test.intents, border),
+        redrawn[1],
+        float((chances >= border).sum(1).mean()),
+        f"{INTENTS[int(own.argmin())]} {own.min():.3f}",
+    )
+
+
+def f1(intents: np.ndarray, told: np.ndarray) -> np.ndarray:
+    """(c,) float64 F1 of each class; 0 for a class that is neither there nor told.
+
+    Args:
+        intents: (q,) int, the right classes.
+        told: (q,) int, those of the model.
+    """
+    values = []
+    for place in range(len(INTENTS)):
+        hits = np.sum((intents == place) & (told == place))
+        values.append(2 * hits / max(1, np.sum(intents == place) + np.sum(told == place)))
+    return np.array(values)
+
+
+def calibration_error(chances: np.ndarray, intents: np.ndarray, bins: int = 15) -> float:
+    """Mean distance of confidence from accuracy over equal bins of confidence, weighed by their queries.
+
+    Args:
+        chances: (q, c) that sum to 1.
+        intents: (q,) int, the right classes.
+        bins: of equal width.
+
+    Source: Guo et al., "On calibration of modern neural networks", ICML 2017, eq. 3.
+    """
+    confidence, is_right = chances.max(1), chances.argmax(1) == intents
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [abs(confidence[place == at].sum() - is_right[place == at].sum()) for at in np.unique(place)]
+    return float(np.sum(gaps) / len(intents))
+
+
+def temperature_of(logits: np.ndarray, intents: np.ndarray) -> float:
+    """The temperature in .05..20 with the least cross entropy; (q, c) logits, (q,) int right classes."""
+
+    def entropy(log_t: float) -> float:
+        return -float(
+            np.log(softmax(logits / np.exp(log_t))[np.arange(len(intents)), intents] + 1e-12).mean()
+        )
+
+    return float(np.exp(minimize_scalar(entropy, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
+
+
+def calibrated(choose: Scored, misspelt: Scored, calibrate: Scored) -> tuple[float, np.ndarray]:
+    """Temperature from the part for choosing, plain and misspelt; (q, c) chances of that for calibration."""
+    logits = np.concatenate((choose.logits, misspelt.logits))
+    temperature = temperature_of(logits, np.concatenate((choose.intents, misspelt.intents)))
+    return temperature, softmax(calibrate.logits / temperature)
+
+
+def border_of(chances: np.ndarray, intents: np.ndarray, coverage: float) -> float:
+    """The least chance at which a class enters a conformal set.
+
+    Args:
+        chances: (q, c) of queries for calibration.
+        intents: (q,) int, their right classes.
+        coverage: promised share of sets that hold the right class.
+
+    Returns:
+        The chance that ``ceil((q + 1) coverage)`` right classes reach; 0 where so many are not there.
+
+    The promise holds for queries exchangeable with those of calibration: for new templates, where these were
+    templates unseen in training.
+
+    Source: split conformal sets with 1 - chance as score: Sadinle, Lei, Wasserman, JASA 114, 2019.
+    """
+    right = np.sort(chances[np.arange(len(intents)), intents])[::-1]
+    needed = int(np.ceil((len(right) + 1) * coverage))
+    return float(right[needed - 1]) if needed <= len(right) else 0.0
+
+
+def covered(chances: np.ndarray, intents: np.ndarray, border: float) -> float:
+    """Share of sets that hold the right class."""
+    return float((chances[np.arange(len(intents)), intents] >= border).mean())
+
+
+def redraw(
+    calibrate: Scored, test: Scored, temperature: float, coverage: float, seed: int
+) -> tuple[float, float]:
+    """Mean calibration error and coverage over random divisions of held-out templates into halves.
+
+    No model has seen either part, so each division is as good as the one that was made; fillings of a
+    template fall together, so one division alone tells little.
+    """
+    chances = softmax(np.concatenate((calibrate.logits, test.logits)) / temperature)
+    intents = np.concatenate((calibrate.intents, test.intents))
+    templates = np.concatenate((calibrate.templates, test.templates + calibrate.templates.max() + 1))
+    rng, errors, shares = np.random.default_rng([seed, 79]), [], []
+    for _ in range(REDRAWS):
+        first = np.isin(templates, rng.permutation(templates.max() + 1)[: calibrate.templates.max() + 1])
+        border = border_of(chances[first], intents[first], coverage)
+        errors.append(calibration_error(chances[~first], intents[~first]))
+        shares.append(covered(chances[~first], intents[~first], border))
+    return float(np.mean(errors)), float(np.mean(shares))
+
+
+def _f1_of(part: Scored) -> np.ndarray:
+    return f1(part.intents, part.logits.argmax(1))

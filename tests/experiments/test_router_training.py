@@ -1,0 +1,157 @@
+"""Training a router: parts never meet, measures by hand, the whole way on a small world."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from configs.loading import load
+from configs.registry import SettingError, fill
+from experiments.router import LeakError, RouterConfig, check_leaks, draw_parts, train_router
+from experiments.routing import Scored, border_of, calibration_error, covered, f1, redraw, temperature_of
+from experiments.routing_baselines import key_words
+from kg.worlds import WorldConfig, world
+from models.queries import INTENTS, ORDERS, PARTS, Queries, cut, misspell
+from models.router import softmax
+
+
+@pytest.fixture(scope="module")
+def graph(toy):
+    return toy.arrays(world(WorldConfig(users=20, contents=120, groups=4)).records, "world")
+
+
+@pytest.fixture(scope="module")
+def settings():
+    return fill(RouterConfig, load("router/router.yaml", ["each=6", "held_each=4"]))
+
+
+@pytest.fixture(scope="module")
+def parts(graph, settings):
+    return draw_parts(Queries(graph, 0), settings)
+
+
+def test_every_class_and_language_stands_in_every_part(graph):
+    made = Queries(graph, 0)
+    for part in (*PARTS, ORDERS):
+        there = {(one.intent, one.language) for one in made.templates if one.part == part}
+        assert there == {(intent, language) for intent in INTENTS for language in ("en", "de", "es", "fr")}
+
+
+def test_parts_share_no_template_and_no_title(parts):
+    check_leaks(parts)
+    assert set(parts.held) == {
+        f"{part}{twin}" for part in ("choose", "calibrate", "test", "orders") for twin in ("", "-misspelt")
+    }
+
+
+@pytest.mark.parametrize("what", ["template", "sentence", "title"])
+def test_a_planted_leak_is_caught(parts, what):
+    held = parts.held["test"][0]
+    seen = next(query for query in parts.train if "title" in query.slots)
+    planted = {
+        "template": replace(seen, template=held.template, text="x", slots={}),
+        "sentence": replace(seen, text=held.text.upper(), slots={}),
+        "title": replace(seen, text="y", slots={"title": _title_of(parts.held["test"]).upper()}),
+    }[what]
+    with pytest.raises(LeakError, match=f"must not share a {what}"):
+        check_leaks(replace(parts, train=[*parts.train, planted]))
+
+
+def _title_of(queries):
+    return next(query.slots["title"] for query in queries if "title" in query.slots)
+
+
+def test_a_gap_is_filled_and_two_titles_differ(graph):
+    for query in Queries(graph, 1).draw("train", 2):
+        assert not set("{}[]|") & set(query.text), query.text
+        assert len(set(query.slots.values())) == len(query.slots)
+
+
+def test_a_seed_draws_the_same_and_another_another(graph):
+    first, again, other = (
+        [query.text for query in Queries(graph, seed).draw("test", 2)] for seed in (4, 4, 5)
+    )
+    assert first == again != other
+
+
+def test_sentences_that_stand_twice_or_a_class_missing_are_refused():
+    both = {intent: {"en": ["a", f"b {intent}"]} for intent in INTENTS}
+    with pytest.raises(SettingError, match="stands in one class and once"):
+        cut(both, 0)
+    with pytest.raises(SettingError, match="must have the classes"):
+        cut({"trending": {}}, 0)
+
+
+def test_a_slip_changes_one_word_at_least():
+    rng = np.random.default_rng(2)
+    told = [misspell("where is heat streaming", rng) for _ in range(100)]
+    assert (
+        sum(text != "where is heat streaming" for text in told) > 90
+    )  # a doubled letter may swap with itself
+    assert misspell("a b c", rng) == "a b c"
+
+
+def test_f1_by_hand():
+    # class 0: 2 right of 3 there and 2 told: 2*2/(3+2); class 1: 1 right of 1 there, 2 told: 2/3
+    assert f1(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]))[:2] == pytest.approx([0.8, 2 / 3])
+
+
+def test_calibration_error_by_hand():
+    # two queries at .9, one right: |.5 - .9|; two at .6, both right: |1 - .6|
+    chances = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]])
+    assert calibration_error(chances, np.array([0, 1, 0, 0])) == pytest.approx(0.4)
+
+
+def test_the_border_is_the_chance_that_enough_right_classes_reach():
+    chances = np.column_stack((np.linspace(0.01, 0.99, 99), 1 - np.linspace(0.01, 0.99, 99)))
+    intents = np.zeros(99, int)
+    assert border_of(chances, intents, 0.9) == pytest.approx(0.10)  # the 90th largest of 99
+    assert border_of(chances[:3], intents[:3], 0.9) == 0.0  # too few to promise anything
+    assert covered(chances, intents, border_of(chances, intents, 0.9)) == pytest.approx(90 / 99)
+
+
+def test_sets_cover_what_is_promised_on_exchangeable_templates():
+    rng = np.random.default_rng(0)
+    logits, intents = rng.normal(size=(6000, 6)), rng.integers(6, size=6000)
+    logits[np.arange(6000), intents] += 2
+    halves = [
+        Scored(logits[at : at + 3000], intents[at : at + 3000], np.arange(3000) // 10) for at in (0, 3000)
+    ]
+    assert redraw(*halves, 1.0, 0.9, 0)[1] == pytest.approx(0.9, abs=0.01)
+    easier = replace(halves[0], logits=halves[0].logits + 4 * np.eye(6)[halves[0].intents])
+    border = border_of(
+        softmax(easier.logits), easier.intents, 0.9
+    )  # planted: calibrated on what was trained on
+    assert covered(softmax(halves[1].logits), halves[1].intents, border) < 0.8
+
+
+def test_the_temperature_undoes_a_scale():
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(4000, 6))
+    intents = np.array([rng.choice(6, p=row) for row in softmax(logits)])
+    assert temperature_of(logits * 3, intents) == pytest.approx(3, rel=0.15)
+
+
+def test_key_words_fall_back():
+    assert INTENTS[int(key_words("who directed heat").argmax())] == "metadata_lookup"
+    assert key_words("xyz").argmax() == 0
+
+
+def test_the_whole_way_on_a_small_world(graph, tmp_path):
+    told = []
+    config = load("router/router.yaml", ["each=6", "held_each=4", "epochs=3"])
+    result = train_router(config, graph, told.append)
+    assert result.router.save(tmp_path / "router", result.summary()) <= 800_000
+    assert [row.name for row in result.rows] == ["FastGRNN int8", "TF-IDF logistic regression", "key words"]
+    ours, _, words = result.rows
+    assert ours.macro_f1 > words.macro_f1 + 0.1 and ours.macro_f1 > 0.6
+    assert result.served in {row.name for row in result.rows}
+    assert result.router.calibration.border > 0 and told
+
+
+@pytest.mark.parametrize(
+    "change", [{"each": 0}, {"coverage": 1.0}, {"model": {"rank": 99}}, {"model": {"width": 3}}, {"eech": 3}]
+)
+def test_a_setting_that_does_not_fit_is_refused(change):
+    with pytest.raises(SettingError):
+        fill(RouterConfig, change)

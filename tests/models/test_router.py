@@ -1,0 +1,167 @@
+"""The router: int8 against torch, the cell against its formula, what is refused, what is kept."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from models.fastgrnn import FastGRNNCell, FastGRNNConfig, QueryClassifier
+from models.queries import INTENTS
+from models.router import SIZE_BYTES, Calibration, Router, dequantise, quantise, words_of
+from models.slots import Gazetteer
+from models.verification import ModelError
+
+TEXTS = ["where can i watch heat", "who directed heat", "a", "", "¿qué está de moda en netflix?", "x " * 40]
+
+
+@pytest.fixture(scope="module")
+def module():
+    torch.manual_seed(3)
+    return QueryClassifier(FastGRNNConfig(dim=12, state=10, rank=6)).eval()
+
+
+@pytest.fixture
+def router(module):
+    return Router(quantise(module.floats()), Calibration(1.5, 0.3, 0.1))
+
+
+def formula(cell, x, h):
+    """The cell as the paper writes it, with W and U multiplied out."""
+    w, u = cell.w1 @ cell.w2, cell.u1 @ cell.u2
+    z = 1 / (1 + torch.exp(-(x @ w + h @ u + cell.bias_z)))
+    candidate = torch.tanh(x @ w + h @ u + cell.bias_h)
+    zeta, nu = torch.sigmoid(cell.zeta_raw), torch.sigmoid(cell.nu_raw)
+    return (zeta * (1 - z) + nu) * candidate + z * h
+
+
+def differs(cell):
+    """Whether value or any gradient of a cell differs from the formula's."""
+    x, h = torch.randn(4, 5, dtype=torch.float64), torch.randn(4, 7, dtype=torch.float64)
+    pull = torch.randn(4, 7, dtype=torch.float64)
+    shared = [parameter for name, parameter in cell.named_parameters() if name != "gate_w"]
+    ours, theirs = cell(x, h), formula(cell, x, h)
+    grads = [torch.autograd.grad((value * pull).sum(), shared) for value in (ours, theirs)]
+    pairs = [(ours, theirs), *zip(*grads, strict=True)]
+    return any(not torch.allclose(first, second, rtol=1e-9, atol=1e-11) for first, second in pairs)
+
+
+def test_the_cell_and_its_gradient_equal_the_written_formula():
+    torch.manual_seed(0)
+    assert not differs(FastGRNNCell(5, 7, 3).double())
+
+
+def test_a_planted_gate_with_a_w_of_its_own_is_caught():
+    class TwoMatrices(FastGRNNCell):
+        def __init__(self):
+            super().__init__(5, 7, 3)
+            self.gate_w = nn.Parameter(torch.randn(5, 7))
+
+        def forward(self, x, h):
+            both, own = x @ self.w1 @ self.w2 + h @ self.u1 @ self.u2, x @ self.gate_w + h @ self.u1 @ self.u2
+            gate, (zeta, nu) = torch.sigmoid(own + self.bias_z), self.zeta_nu
+            return (zeta * (1 - gate) + nu) * torch.tanh(both + self.bias_h) + gate * h
+
+    torch.manual_seed(0)
+    assert differs(TwoMatrices().double())
+
+
+def test_the_cell_has_one_w_and_one_u_of_low_rank():
+    names = {name: tuple(value.shape) for name, value in FastGRNNCell(5, 7, 3).named_parameters()}
+    assert names == {
+        "w1": (5, 3), "w2": (3, 7), "u1": (7, 3), "u2": (3, 7), "bias_z": (7,), "bias_h": (7,),
+        "zeta_raw": (), "nu_raw": (),
+    }  # fmt: skip
+
+
+def test_int8_in_numpy_equals_the_rounded_weights_in_torch(module, router):
+    from experiments.router import logits_of, rounded
+
+    ours = np.stack([router.logits(text) for text in TEXTS if words_of(text)])
+    theirs = logits_of(rounded(module), [text for text in TEXTS if words_of(text)])
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    off = quantise(module.floats())
+    off["w1"] = off["w1"] + np.int8(1) * (off["w1"] < 100)  # planted: another rounding
+    assert np.abs(Router(off).logits(TEXTS[0]) - theirs[0]).max() > 1e-4
+
+
+def test_rounding_moves_no_weight_by_more_than_half_a_step(module):
+    floats, weights = module.floats(), quantise(module.floats())
+    for name, value in dequantise(weights).items():
+        step = weights.get(f"{name}_scale", np.array([1e-6]))[0]
+        assert np.abs(value - floats[name]).max() <= step / 2 * 1.001, name
+
+
+def test_a_router_works_without_torch():
+    code = "import sys, models.router, models.slots; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_saved_and_loaded_is_the_same_and_small(router, tmp_path):
+    assert router.save(tmp_path / "router", {"a": 1}) <= SIZE_BYTES
+    again = Router.load(tmp_path / "router")
+    assert again.calibration == router.calibration
+    assert all(np.array_equal(again.logits(text), router.logits(text)) for text in TEXTS)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["router"]
+
+
+def test_a_flipped_bit_and_a_missing_router_are_refused(router, tmp_path):
+    router.save(tmp_path / "router")
+    path = tmp_path / "router" / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    with pytest.raises(ModelError, match="SHA-256"):
+        Router.load(tmp_path / "router")
+    with pytest.raises(ModelError, match="missing"):
+        Router.load(tmp_path / "none")
+
+
+def test_too_large_a_router_is_refused_and_leaves_nothing(tmp_path):
+    big = QueryClassifier(FastGRNNConfig(dim=100, state=64, rank=8))
+    with pytest.raises(ModelError, match="800,000"):
+        Router(quantise(big.floats())).save(tmp_path / "router")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("w1", None), ("w1", np.zeros((12, 6), np.float32)), ("bias_z", np.full(10, np.nan, np.float32))],
+)
+def test_weights_that_do_not_fit_are_refused(module, name, value):
+    weights = quantise(module.floats())
+    weights.pop(name) if value is None else weights.update({name: value})
+    with pytest.raises(ModelError):
+        Router(weights)
+
+
+@pytest.mark.parametrize("text", ["", "   ", "?!…", "\x00"])
+def test_no_word_is_the_fallback(router, text):
+    route = router.route(text)
+    assert route.intent == INTENTS[0] == "content_discovery" and route.is_fallback
+
+
+@pytest.mark.parametrize("text", [None, 3, b"heat"])
+def test_what_is_no_text_is_refused(router, text):
+    with pytest.raises(TypeError, match="a query is text"):
+        router.route(text)
+
+
+def test_a_router_abstains_below_its_threshold(module):
+    weights = quantise(module.floats())
+    sure, unsure = Router(weights, Calibration(threshold=0.0)), Router(weights, Calibration(threshold=1.0))
+    assert not sure.classify("who directed heat").is_fallback
+    route = unsure.classify("who directed heat")
+    assert route.is_fallback and route.intent == "content_discovery"
+    assert set(sure.classify("heat").likely) == set(INTENTS)  # a border of 0 leaves nobody out
+
+
+def test_a_long_query_is_read_to_its_bound(router):
+    assert len(words_of("word " * 10_000)) == 24
+    assert np.isfinite(router.logits("ab" * 100_000)).all()
+
+
+def test_known_names_are_read_as_their_kind(module):
+    router = Router(quantise(module.floats()), gazetteer=Gazetteer({"title": [("Toy Story", "content:1")]}))
+    assert router.words("Who made Toy Story?") == ["who", "made", "xtitle"]
+    assert np.array_equal(router.logits("who made toy story"), router.logits("who made xtitle"))
