@@ -26,8 +26,8 @@ MOST_WORDS, LONGEST = 24, 8
 _COMMON = frozenset(
     "it you me she her them us the that who what where when why how is on in of for to with a i we up go if "
     "now he no yes one two three best show film films movie movies series new old life love home war man men "
-    "girl girls night day house fire watch star time good bad top les la le el los was wo wie der die das que "
-    "de en un une".split()
+    "girl girls night day house fire watch star time good bad top les la le el los was wo wie der die das "
+    "que de en un une".split()
 )
 _YEAR = re.compile(r"\b(18[89]\d|19\d\d|20\d\d)s?\b")
 _MINUTES = re.compile(r"\b(\d{1,3})\s*(?:min\b|mins\b|minutes?\b|minuten\b|minutos?\b)")

@@ -264,3 +264,34 @@ def bench_graphsage(
         for row in rows
     ]
     console.show_table("GraphSAGE", ("what", "ours s", "DGL's stock s", "ratio", "bar", "shape"), cells)
+
+
+@bench_app.command("router")
+def bench_router(
+    data: Data = None,
+    queries: Annotated[int, typer.Option(help="Asked, one after the other.", min=100)] = 5_000,
+    as_json: AsJson = False,
+) -> None:
+    """Size, latency and quality of the query router, beside simpler ones. Example: mg bench router"""
+    from apps.bench.router import measure
+    from apps.commands.router import CONFIG, folder_of, show_rows
+    from configs.loading import load
+    from kg.arrays import GraphArrays
+    from kg.datasets import graph_name
+
+    home, graph = Home.here(), graph_name(data)
+    arrays, save = GraphArrays.current(home.arrays(graph)), folder_of(home, f"{graph}-bench")
+    with console.progress_bar("router") as feed:
+        found = measure(load(CONFIG), arrays, lambda router, facts: router.save(save, facts), queries, feed)
+    if as_json:
+        console.show_json(found)
+        return
+    show_rows(found.told)
+    cells = [
+        (row.what, row.queries, f"{row.p50_ms:.3f}", f"{row.p99_ms:.3f}", row.bar_ms or "")
+        for row in found.latency
+    ]
+    console.show_table("in process", ("what", "queries", "p50 ms", "p99 ms", "bar ms"), cells)
+    console.out.print(f"{found.size_bytes:,} bytes in all")
+    for bar, is_met in found.bars.items():
+        console.out.print(f"{'met' if is_met else 'NOT met'}: {bar}", markup=False)
