@@ -107,18 +107,21 @@ def turns_table(found: ReplayTable) -> Table:
 
 def sentences(found: ReplayTable) -> list[str]:
     """What each difference says."""
-    if found.differences and found.warm_users < found.least_users:
-        few = f"{found.warm_users} warm people: with fewer than {found.least_users} nothing is called better."
-        return [few, *(_sentence(one) for one in found.differences)]
-    return [_sentence(one) for one in found.differences]
+    if not found.differences or found.warm_users >= found.least_users:
+        return [f"{_verdict(one)}: {_gain(one)}." for one in found.differences]
+    few = f"{found.warm_users} warm people: with fewer than {found.least_users} nothing is called better."
+    return [few, *(f"{one.first} minus {one.second}: {_gain(one)}." for one in found.differences)]
 
 
-def _sentence(one: Difference) -> str:
-    told = (
+def _verdict(one: Difference) -> str:
+    verdict = "better" if one.is_better else "worse" if one.is_worse else "not shown to be better"
+    return f"{one.first} is {verdict} than {one.second}"
+
+
+def _gain(one: Difference) -> str:
+    return (
         f"{one.paired.difference:+.4f} ({one.paired.low:+.4f} to {one.paired.high:+.4f}), p {p_text(one.p)}"
     )
-    verdict = "better" if one.is_better else "worse" if one.is_worse else "not shown to be better"
-    return f"{one.first} is {verdict} than {one.second}: {told}."
 
 
 def _cells(row: RowResult, metric: str, others: list[str]) -> tuple[Cell, ...]:
@@ -144,7 +147,7 @@ def _turn(least: int, most: int | None) -> str:
 def _chart(found: ReplayTable) -> Chart:
     means = {row.name: row.metrics[found.metric] for row in found.rows}
     told = ", ".join(f"{name} {one.value:.4f}" for name, one in means.items())
-    label = f"{found.metric} in replay, {found.users} people, {found.confidence:.0%} intervals"
+    label = f"{found.metric}, {found.users} people, {found.confidence:.0%} intervals"
     caption = "Mean over people with its interval; the rows of the table in the same order."
     return Chart(
         "replay", "Rows", caption, f"{found.metric} of each row: {told}.", means_figure(means, label)
@@ -175,9 +178,10 @@ def _provenance(found: ReplayTable, command: str) -> Iterator[str]:
     yield f"{found.seconds:.0f} s on {machine_text(found.machine)}."
     for row in found.rows:
         chosen = f", chosen among {row.tried} replayed on validation" if row.tried else ""
+        cut = f" {row.budget_cut}." if row.budget_cut else ""
         yield (
             f"{row.name}: {row.model} with {_settings(row.model_settings)}, chosen on validation; loop "
-            f"{row.loop} with {_settings(row.settings)}{chosen}."
+            f"{row.loop} with {_settings(row.settings)}{chosen}.{cut}"
         )
 
 

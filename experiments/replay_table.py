@@ -131,6 +131,8 @@ class RowResult:
     """Microseconds of an answer, asked as the replay does: many people at once where a loop allows it."""
     learn_us: float
     """Microseconds of an event."""
+    budget_cut: str = ""
+    """What the budget left untried of the model's grid, in a sentence; empty where nothing."""
 
 
 @dataclass(frozen=True)
@@ -298,6 +300,7 @@ class _Room:
             _by_turn(found, self.stream(self.settings.part)),
             1e6 * found.score_s / len(found.block_users),
             1e6 * found.learn_s / len(self.stream(self.settings.part).events),
+            self.tuned(row.model).cut,
         )
         return result, found
 

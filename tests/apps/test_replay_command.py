@@ -32,7 +32,7 @@ def test_tables_sentences_and_a_report(mg, tmp_path):
     code, out, err = mg(tmp_path / "small.yaml", "name=mine", "--out", tmp_path / "report")
     assert code == 0, err
     for word in (
-        "live is not shown to be better",
+        "live minus frozen: ",
         "frozen",
         "every number in this report is about a made-up",
     ):

@@ -400,6 +400,8 @@ def test_a_report_tells_all_and_repeats(table):
     for word in ("> **Simulated.** Made up.", "mg replay small.yaml", table.split_hash, table.graph_hash):
         assert word in told
     assert "regularization" in told and "frozen is better than floor" in told
+    cut = replace(table, rows=(replace(table.rows[0], budget_cut="1 of 4 points were tried"),))
+    assert "points were tried." not in told and "1 of 4 points were tried." in document(cut).markdown()
     assert table.summary()["rows"][2]["name"] == "live" and "values" not in table.summary()
 
 
