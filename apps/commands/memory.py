@@ -128,6 +128,7 @@ def bench_memory(
         (
             row.queries_are,
             f"{row.p50_ms:.3f} / {row.p99_ms:.3f}",
+            f"{row.cpu_p99_ms:.3f}",
             f"{row.exact_p50_ms:.3f} / {row.exact_p99_ms:.3f}",
             f"{row.bare_p50_ms:.3f} / {row.bare_p99_ms:.3f}",
             f"{row.ratio:.2f}",
@@ -138,7 +139,7 @@ def bench_memory(
         )
         for row in rows
     ]
-    sides = ("ours p50 / p99 ms", "exact lookup", "bare exact search", "ratio to bare")
+    sides = ("ours p50 / p99 ms", "p99 cpu ms", "exact lookup", "bare exact search", "ratio to bare")
     console.show_table(
         f"lookup in {patterns:,} made-up patterns, {queries:,} queries, {threads} thread(s)",
         ("queries", *sides, "recall", "answered", "open s", "bar"),
