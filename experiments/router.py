@@ -62,8 +62,8 @@ class RouterResult:
     """Rounded to int8 and calibrated."""
     rows: tuple[Row, ...]
     """FastGRNN first, then the logistic regression and the key words."""
-    served: str
-    """Name of the row that has the higher macro F1 on the templates for choosing; FastGRNN at a tie."""
+    ahead: str
+    """Name of the row that has the higher macro F1 on the templates for choosing; saved is FastGRNN."""
     queries: Mapping[str, int]
     """Part -> queries."""
     templates: Mapping[str, int]
@@ -75,7 +75,7 @@ class RouterResult:
 
     def summary(self) -> dict[str, Any]:
         """All but the weights, as JSON knows it."""
-        told = {"served": self.served, "queries": dict(self.queries), "templates": dict(self.templates)}
+        told = {"ahead": self.ahead, "queries": dict(self.queries), "templates": dict(self.templates)}
         rows = [asdict(row) for row in self.rows]
         return {
             **told,

@@ -43,7 +43,7 @@ def train(
     show_rows(result.summary())
     console.out.print(
         f"trained in {result.train_s:.0f} s; {size_bytes:,} bytes in {folder}; "
-        f"ahead on the templates for choosing: {result.served}",
+        f"ahead on the templates for choosing: {result.ahead}",
         markup=False,
     )
 
