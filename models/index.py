@@ -25,7 +25,7 @@ class IndexConfig:
     """Neighbours of a vector in the graph of hnsw (M), at least 2; twice as many on the lowest layer."""
     build_effort: int = 80
     """Candidates looked at for the links of a vector that joins (efConstruction), at least 1."""
-    search_effort: int = 128
+    search_effort: int = 64
     """Candidates that a search of hnsw keeps (efSearch), at least 1; never fewer than are asked for."""
 
     def __post_init__(self) -> None:
