@@ -1,4 +1,4 @@
-"""Attention lab: what each mechanism is worth on this graph, in quality, time and memory, as it was measured."""
+"""Attention lab: what each mechanism is worth on this graph in quality, time and memory, as measured."""
 
 import os
 
