@@ -12,9 +12,10 @@ with st.spinner("Opening the table …"):
 graph = os.environ.get("MG_GRAPH") or "movielens-100k"
 try:
     table = report.mechanisms(graph)
-except report.ResultError:
+except report.ResultError as error:
     st.info(f"No table of mechanisms is kept for {plain(graph)} here.")
     st.caption("`mg bench attention --quick` measures one in minutes, `mg bench attention` the whole.")
+    st.caption(plain(str(error)))
     st.stop()
 
 st.markdown(
