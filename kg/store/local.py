@@ -30,6 +30,8 @@ from kg.store.visitors import State, Visitor, alive, process_of, read_state, wri
 DATABASE = "media"
 """Name of the one database inside the server."""
 _SCARCE_BYTES = 32 * 2**20
+_PORT_TAKEN = ("Unable to listen", "BindException")
+"""What the server says of a port, of Bolt or of HTTP, that somebody else has taken."""
 _GROUPS = {
     "databases": {
         "*": {
@@ -317,7 +319,7 @@ class LocalServer:
             time.sleep(0.05)
         self._end(state)
         said = _said(self.log, said_before)
-        if "BindException" in said or "in use" in said:
+        if any(words in said for words in _PORT_TAKEN):
             return False
         code = self._child.poll()
         raise StoreError(

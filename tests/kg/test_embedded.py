@@ -2,9 +2,11 @@
 
 import json
 import signal
+import socket
 import stat
 import subprocess
 import sys
+from itertools import chain, repeat
 from pathlib import Path
 
 import psutil
@@ -12,7 +14,7 @@ import pytest
 
 from kg.arrays import export
 from kg.records import Hyperedge, Node
-from kg.store import open_store
+from kg.store import local, open_store
 from kg.store.base import StoreError
 from kg.store.embedded import EmbeddedStore, _Load
 from kg.store.local import LocalConfig, LocalServer
@@ -124,6 +126,7 @@ def test_a_second_process_joins_and_writes_one_after_the_other(shared):
 
 _WRITE_ONE = """
 import sys
+from itertools import chain, repeat
 from pathlib import Path
 from kg.records import Node
 from kg.store.base import StoreError
@@ -224,3 +227,18 @@ def _python(code: str, *arguments: object) -> subprocess.CompletedProcess:
         text=True,
         timeout=120,
     )
+
+
+@pytest.mark.parametrize("taken", [1, 2], ids=["bolt", "http"])
+def test_a_port_that_somebody_takes_first_costs_another_start(tmp_path, monkeypatch, taken):
+    with socket.socket() as somebody:
+        somebody.bind(("127.0.0.1", 0))
+        somebody.listen()
+        ports = chain([None] * (taken - 1), [somebody.getsockname()[1]], repeat(None))
+        free = local._free_port
+        monkeypatch.setattr(local, "_free_port", lambda: next(ports) or free())
+        server = LocalServer(tmp_path).open()
+        try:
+            assert server.query("SELECT 1 AS one")[0]["one"] == 1
+        finally:
+            server.close()
