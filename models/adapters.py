@@ -1,0 +1,95 @@
+"""Low-rank adapters as arrays and one formula: W' = W + (α / r) B A, of one user or of a batch of them.
+
+b users of a batch · w width of what goes in · o width of what comes out · r rank."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from configs.registry import SettingError
+
+MOST_BYTES = 10_240
+"""Of one user's instant adapter, serialised."""
+
+
+@dataclass(frozen=True)
+class AdapterSpec:
+    """Which layer an adapter fits onto: one for another width, rank or base is refused, never reshaped."""
+
+    width: int
+    """w, what the adapted layer takes, 1 or more."""
+    outputs: int
+    """o, what it gives, 1 or more."""
+    rank: int = 2
+    """r, 1 or more."""
+    alpha: float = 2.0
+    """α; the update is scaled by α / r."""
+    base: str = ""
+    """Hash of the arrays that it was learned on."""
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.outputs, self.rank) < 1 or not self.alpha > 0:
+            raise SettingError(
+                "an adapter needs width, outputs and rank of 1 or more and alpha above 0, got "
+                f"{self.width}, {self.outputs}, {self.rank}, {self.alpha:g}"
+            )
+        if self.dtype.itemsize > MOST_BYTES:
+            raise SettingError(
+                f"an adapter of one user may take {MOST_BYTES:,} bytes, rank {self.rank} on {self.width} → "
+                f"{self.outputs} takes {self.dtype.itemsize:,}: lower the rank or the widths"
+            )
+
+    @property
+    def scale(self) -> float:
+        """α / r."""
+        return self.alpha / self.rank
+
+    @cached_property
+    def dtype(self) -> np.dtype:
+        """What is kept of one user, on disk and in memory."""
+        return np.dtype(
+            [
+                ("down", "<f2", (self.rank, self.width)),  # A
+                ("up", "<f2", (self.outputs, self.rank)),  # B
+                ("gathered", "<f4"),  # weak signals that wait to be worth a step
+                ("events", "<u4"),  # that it learned from
+                ("last_ts", "<i8"),  # UTC seconds of the newest of them
+                ("number", "<i8"),  # place in the log of feedback of the last one taken
+            ]
+        )
+
+    def fresh(self, count: int) -> np.ndarray:
+        """(count,) of :attr:`dtype`, nothing learned: B is 0, so that the base answers to the bit."""
+        return np.zeros(count, self.dtype)
+
+
+def shifts(spec: AdapterSpec, adapters: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+    """What the adapters add to a layer's output: (α / r) B A x of each user; two batched products.
+
+    Args:
+        spec: what they fit onto.
+        adapters: (b,) of ``spec.dtype``.
+        inputs: (b, w) float32, one vector a user.
+
+    Returns:
+        (b, o) float32.
+
+    Cost: O(b r (w + o)).
+
+    Example:
+        >>> spec = AdapterSpec(width=2, outputs=1, rank=1, alpha=2)
+        >>> one = spec.fresh(1)
+        >>> one["down"], one["up"] = [[[1, 2]]], [[[3]]]
+        >>> shifts(spec, one, np.array([[1.0, 1.0]], np.float32)).tolist()
+        [[18.0]]
+    """
+    if adapters.dtype != spec.dtype or inputs.shape != (len(adapters), spec.width):
+        raise ValueError(
+            f"adapters must fit {spec} and inputs be ({len(adapters)}, {spec.width}), got records of "
+            f"{adapters.dtype.itemsize} bytes for {spec.dtype.itemsize} and inputs {inputs.shape}: "
+            "take those of this base"
+        )
+    down, up = adapters["down"].astype(np.float32), adapters["up"].astype(np.float32)
+    inner = np.matmul(down, inputs[:, :, None].astype(np.float32, copy=False))  # (b, r, 1)
+    return spec.scale * np.matmul(up, inner)[:, :, 0]
