@@ -63,6 +63,10 @@ class Home:
         """Folder of the ReasoningBank of a graph: what worked for which queries."""
         return self.root / "graphs" / graph / "memory"
 
+    def adapters(self, graph: str) -> Path:
+        """Folder of users' instant adapters of a graph: a bank, or one folder a base with a bank each."""
+        return self.root / "graphs" / graph / "adapters"
+
     def exposures(self, graph: str) -> Path:
         """Who was answered by which version while a candidate is tried, one SQLite file a graph."""
         return self.root / "graphs" / graph / "exposures.sqlite"

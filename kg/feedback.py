@@ -4,10 +4,11 @@ A process that is killed loses no event that it acknowledged; several processes 
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from kg.privacy import user_id as keyed_user_id
 
@@ -73,6 +74,15 @@ class FeedbackEvent:
             )
 
 
+class Recorded(NamedTuple):
+    """What became of an event that was handed in; the disk has it."""
+
+    is_new: bool
+    """False if its key was there already for the same event."""
+    number: int
+    """Its place in the log, from 1."""
+
+
 @dataclass(frozen=True)
 class Opinion:
     """What somebody's feedback says of one content, all events taken together."""
@@ -130,12 +140,17 @@ def _verdict(event: FeedbackEvent, positive_rating: float) -> bool | None:
 class FeedbackLog:
     """Append-only log of :class:`FeedbackEvent`; ``append`` returns after the disk has it.
 
+    Threads that append at once share one transaction: whoever gets to write does so for all that wait, so
+    that the disk is waited for once and not once each.
+
     Example:
         >>> import tempfile
         >>> log = FeedbackLog(Path(tempfile.mkdtemp()) / "feedback.sqlite")
         >>> event = FeedbackEvent("user:world:1", "content:world:2", "like", key="a", ts=0)
         >>> log.append(event), log.append(event)
         (True, False)
+        >>> log.record(event)
+        Recorded(is_new=False, number=1)
         >>> [event.event for event in log.read()]
         ['like']
     """
@@ -143,6 +158,8 @@ class FeedbackLog:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self._open = threading.local()
+        self._waiting: deque[_Waiting] = deque()
+        self._writing = threading.Lock()
 
     def append(self, event: FeedbackEvent) -> bool:
         """Writes an event and waits for the disk; False if its key is there already for the same event.
@@ -151,31 +168,88 @@ class FeedbackLog:
             KeyTaken: the key stands for another event.
             FeedbackError: the file cannot be opened or written; nothing was recorded.
         """
-        row = (event.key, event.user_id, event.content_id, event.event, event.value, event.ts)
+        return self.record(event).is_new
+
+    def record(self, event: FeedbackEvent) -> Recorded:
+        """As :meth:`append`, and says at which place of the log the event stands."""
+        mine = _Waiting(event)
+        self._waiting.append(mine)
+        with self._writing:
+            if mine.outcome is None:  # nobody wrote it while we waited
+                self._settle([self._waiting.popleft() for _ in range(len(self._waiting))])
+        if not isinstance(mine.outcome, Recorded):
+            raise mine.outcome or FeedbackError(f"nothing was recorded of {event.key!r}: send it again")
+        return mine.outcome
+
+    def append_many(self, events: Sequence[FeedbackEvent]) -> list[Recorded]:
+        """Writes events in one transaction and waits for the disk once: all of them, or none.
+
+        Raises:
+            KeyTaken: a key stands for another event; nothing was recorded.
+            FeedbackError: the file cannot be opened or written; nothing was recorded.
+        """
+        with self._writing:
+            return [outcome for outcome in self._insert(events, whole=True) if isinstance(outcome, Recorded)]
+
+    def forget(self, user_id: str) -> int:
+        """Erases all that one person did, in the file and in its journal; the number of events.
+
+        The places of other events stay as they are. Another process that is amid reading may keep the
+        journal in use: then this is refused, and erased once it is asked again.
+
+        Raises:
+            FeedbackError: the file cannot be written, or is in use.
+        """
+        try:
+            connection = self._connection(make=False)
+            if connection is None:
+                return 0
+            connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten with zeros
+            with self._writing, connection:
+                count = connection.execute("DELETE FROM feedback WHERE user_id = ?", (user_id,)).rowcount
+            (is_busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except (sqlite3.Error, OSError) as error:
+            raise self._refused(error) from None
+        if is_busy:
+            raise FeedbackError(f"{self.path} is being read, its journal still holds {user_id}: ask again")
+        return count
+
+    def _settle(self, group: "list[_Waiting]") -> None:
+        """Gives each of a group its outcome; what one of them does wrong is not another one's trouble."""
+        try:
+            outcomes = self._insert([one.event for one in group], whole=False)
+        except (
+            FeedbackError,
+            ValueError,
+            OverflowError,
+            TypeError,
+        ) as error:  # raised where it is waited for
+            if len(group) > 1:
+                for one in group:
+                    self._settle([one])
+                return
+            outcomes = [error]
+        for one, outcome in zip(group, outcomes, strict=True):
+            one.outcome = outcome
+
+    def _insert(self, events: Sequence[FeedbackEvent], whole: bool) -> list[Recorded | Exception]:
+        """One transaction; a key that is taken is an outcome, or with ``whole`` undoes all of it."""
         try:
             connection = self._connection(make=True)
             with connection:  # one transaction, committed or rolled back
-                written = connection.execute(
-                    "INSERT INTO feedback (key, user_id, content_id, event, value, ts) "
-                    "VALUES (?, ?, ?, ?, ?, ?) "
-                    "ON CONFLICT (key) DO NOTHING",
-                    row,
-                ).rowcount
-            if written:
-                return True
-            there = connection.execute(
-                f"SELECT {_COLUMNS} FROM feedback WHERE key = ?", (event.key,)
-            ).fetchone()
+                outcomes = [_inserted(connection, event) for event in events]
+                for outcome in outcomes:
+                    if whole and isinstance(outcome, Exception):
+                        raise outcome
         except (sqlite3.Error, OSError) as error:
-            raise FeedbackError(
-                f"the log {self.path} must be writable ({error}), nothing was recorded: "
-                "free the disk or mend the file's permissions, then send the event again with the same key"
-            ) from None
-        if (there[1], there[2], there[3], there[4]) != row[1:5]:
-            raise KeyTaken(
-                f"an idempotency key stands for one event, {event.key!r} was used for another: make a new key"
-            )
-        return False
+            raise self._refused(error) from None
+        return outcomes
+
+    def _refused(self, error: Exception) -> FeedbackError:
+        return FeedbackError(
+            f"the log {self.path} must be writable ({error}), nothing was recorded: "
+            "free the disk or mend the file's permissions, then send the event again with the same key"
+        )
 
     def of_user(self, user_id: str) -> list[FeedbackEvent]:
         """What one person did, oldest first."""
@@ -218,6 +292,31 @@ class FeedbackLog:
             connection.executescript(_TABLE)
             self._open.connection = connection
         return connection
+
+
+@dataclass
+class _Waiting:
+    """An event of a thread that waits for the disk."""
+
+    event: FeedbackEvent
+    outcome: Recorded | Exception | None = None
+
+
+def _inserted(connection: sqlite3.Connection, event: FeedbackEvent) -> Recorded | Exception:
+    row = (event.key, event.user_id, event.content_id, event.event, event.value, event.ts)
+    cursor = connection.execute(
+        "INSERT INTO feedback (key, user_id, content_id, event, value, ts) VALUES (?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (key) DO NOTHING",
+        row,
+    )
+    if cursor.rowcount:
+        return Recorded(True, int(cursor.lastrowid or 0))
+    there = connection.execute(f"SELECT {_COLUMNS} FROM feedback WHERE key = ?", (event.key,)).fetchone()
+    if (there[1], there[2], there[3], there[4]) != row[1:5]:
+        return KeyTaken(
+            f"an idempotency key stands for one event, {event.key!r} was used for another: make a new key"
+        )
+    return Recorded(False, there[6])
 
 
 _COLUMNS = "key, user_id, content_id, event, value, ts, number"
