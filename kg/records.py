@@ -4,8 +4,10 @@ Records check themselves against the schema when they are made."""
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,6 +16,9 @@ from kg import schema
 
 Value = str | int | float | bool | tuple[str, ...]
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+_PREFIXES: Mapping[str, str] = MappingProxyType(
+    {type: f"{node.prefix}:" for type, node in schema.NODES.items()}
+)
 
 
 class RecordError(ValueError):
@@ -92,8 +97,11 @@ class Hyperedge:
         kind = schema.FACTS.get(self.type)
         if kind is None:
             raise RecordError(f"no fact has type {self.type!r}: use one of {', '.join(schema.FACTS)}")
-        for role in self.members:
-            kind.role(role)
+        known_roles = {role.name for role in kind.roles}
+        for name in self.members.keys() - known_roles:
+            raise RecordError(
+                f"{self.type} has no role {name!r}: use one of {', '.join(sorted(known_roles))}"
+            )
         for role in kind.roles:
             ids = self.members.get(role.name, ())
             if isinstance(ids, str):
@@ -106,20 +114,48 @@ class Hyperedge:
                     f"{self.type} has {role.least} to {most} {role.name}, got {len(ids)} from {self.source}"
                 )
             for node_id in ids:
-                if schema.node_type_of(node_id).name not in role.types:
+                if not any(node_id.startswith(_PREFIXES[type]) for type in role.types):
                     raise RecordError(
-                        f"{self.type}.{role.name} must be {' or '.join(role.types)}, got {node_id!r}"
+                        f"{self.type}.{role.name} must be {' or '.join(role.types)}, got {node_id!r}: "
+                        f"name a node whose id begins with {' or '.join(_PREFIXES[t] for t in role.types)}"
                     )
+        self._must_name_each_once()
+        self._must_hold_in_time()
+        if not _fits(self.confidence, "number") or not 0 <= self.confidence <= 1:
+            raise RecordError(
+                f"confidence lies in 0..1, got {self.confidence!r} for {self.type} from {self.source}: "
+                "say how sure the source is as a share"
+            )
+        _check(f"{self.type} from {self.source}", self.properties, kind.columns)
+        if "price" in self.properties and "currency" not in self.properties:
+            raise RecordError(
+                f"a price has a currency, {self.type} from {self.source} has {self.properties['price']} of "
+                "none: tell the currency as ISO 4217, or leave the price out"
+            )
+
+    def _must_name_each_once(self) -> None:
+        named = [node_id for ids in self.members.values() for node_id in ids]
+        if len(set(named)) < len(named):
+            twice = sorted({node_id for node_id in named if named.count(node_id) > 1})
+            raise RecordError(
+                f"{self.type} from {self.source} names each of its members once, {', '.join(twice)} stands "
+                "there twice: leave out the repeated one, or the fact of a node with itself"
+            )
+
+    def _must_hold_in_time(self) -> None:
+        for name, ts in (("start_ts", self.start_ts), ("end_ts", self.end_ts)):
+            if ts is None:
+                continue
+            if type(ts) is not int or not schema.EARLIEST_TS <= ts <= schema.LATEST_TS:
+                raise RecordError(
+                    f"{name} of {self.type} from {self.source} is whole UTC seconds between 1697 and 2514, "
+                    f"got {ts!r}: convert it in the source (milliseconds: divide by 1000)"
+                )
         if self.start_ts is not None and self.end_ts is not None and self.end_ts <= self.start_ts:
             raise RecordError(
                 f"{self.type} from {self.source} ends at {self.end_ts}, not after its start {self.start_ts}: "
                 "drop the record or swap its dates in the source"
             )
-        if not 0 <= self.confidence <= 1:
-            raise RecordError(
-                f"confidence lies in 0..1, got {self.confidence} for {self.type} from {self.source}"
-            )
-        _check(f"{self.type} from {self.source}", self.properties, kind.columns)
 
     @property
     def id(self) -> str:
@@ -143,6 +179,44 @@ def _check(what: str, properties: Mapping[str, Value], columns: Mapping[str, sch
             raise RecordError(
                 f"{name} of {what} lies in {column.low}..{column.high}, got {value!r}: leave it out"
             )
+        if column.kind in ("text", "texts"):
+            _check_words(what, name, value, column)
+
+
+def _check_words(what: str, name: str, value: Any, column: schema.Column) -> None:
+    for word in (value,) if column.kind == "text" else value:
+        if len(word) > schema.LONGEST_TEXT:
+            raise RecordError(
+                f"{name} of {what} has at most {schema.LONGEST_TEXT:,} letters, got {len(word):,} "
+                f"({word[:20]!r}…): cut it in the source"
+            )
+        if column.choices and word not in column.choices:
+            raise RecordError(
+                f"{name} of {what} is one of {', '.join(column.choices)}, got {word[:40]!r}: "
+                "map the source's word to one of them, or leave it out"
+            )
+        if column.form is not None and not _is_written(word, column.form):
+            raise RecordError(
+                f"{name} of {what} is written {_WRITTEN[column.form]}, got {word[:40]!r}: "
+                "convert it in the source, or leave it out"
+            )
+
+
+_WRITTEN: Mapping[str, str] = MappingProxyType(
+    {"date": "YYYY, YYYY-MM or YYYY-MM-DD, a day that exists", "currency": "in three letters, as ISO 4217"}
+)
+
+
+def _is_written(word: str, form: schema.Form) -> bool:
+    if form == "currency":
+        return re.fullmatch("[A-Z]{3}", word) is not None
+    if not re.fullmatch(r"\d{4}(-\d\d){0,2}", word, re.ASCII):
+        return False
+    try:
+        date.fromisoformat(word + "-01-01"[len(word) - 4 :])
+    except ValueError:
+        return False
+    return True
 
 
 def _fits(value: Value, kind: schema.Kind) -> bool:

@@ -7,6 +7,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["text", "integer", "number", "flag", "texts"]
+Form = Literal["date", "currency"]
+EARLIEST_TS, LATEST_TS = -(2**33), 2**34
+"""UTC seconds that a time lies between (1697 to 2514): milliseconds and years lie outside."""
+LONGEST_TEXT = 100_000
+"""Letters that a text may have."""
+OFFERS = ("subscription", "free", "ads", "rent", "buy")
+"""Ways to watch; the first stands first for somebody who subscribes to its platform."""
+QUALITIES = ("SD", "HD", "FHD", "QHD", "4K", "8K", "HDR10", "HDR10_PLUS", "DOLBY_VISION")
+"""Quality tiers, the plainest first."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +29,10 @@ class Column:
     """Largest value allowed, None where there is no bound."""
     is_observed: bool = False
     """True for what a source counted on a day (votes, scores): never a feature before that day."""
+    choices: tuple[str, ...] = ()
+    """The only words allowed, where there is a list of them."""
+    form: Form | None = None
+    """How a text is written: a date as exact as known (``1999``, ``1999-03``, ``1999-03-31``), ISO 4217."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +93,11 @@ TEXT, TEXTS, FLAG, NUMBER, INTEGER = (
     Column("integer"),
 )
 SHARE, COUNT = Column("number", 0, 1), Column("integer", 0)
-TIME = Column("integer")  # UTC seconds
+TIME = Column("integer", EARLIEST_TS, LATEST_TS)  # UTC seconds
 RATING = Column("number", 0, 10)
+DATE, CURRENCY = Column("text", form="date"), Column("text", form="currency")
+EXCLUSIVITY = Column("text", choices=("exclusive", "shared", "none"))
+TIERS = Column("texts", choices=QUALITIES)
 
 NODE_COLUMNS: Mapping[str, Column] = {"ids": TEXTS, "sources": TEXTS, "simulated": FLAG}
 """Columns that every node has: other identifiers as ``scheme:value``, who told us, whether it is made up."""
@@ -104,11 +120,11 @@ NODES: Mapping[str, NodeType] = {
         _node(
             "Content",
             "content",
-            kind=TEXT,  # movie, series, season or episode
+            kind=Column("text", choices=("movie", "series", "season", "episode")),
             title=TEXT,
             original_title=TEXT,
             alternate_titles=TEXTS,
-            release_date=TEXT,  # ISO 8601, as exact as known
+            release_date=DATE,
             release_year=Column("integer", 1870, 2100),
             runtime_minutes=Column("integer", 1, 6000),
             synopsis=TEXT,
@@ -128,7 +144,7 @@ NODES: Mapping[str, NodeType] = {
             completeness=SHARE,
             last_verified_ts=TIME,
         ),
-        _node("Person", "person", name=TEXT, birth_date=TEXT, death_date=TEXT, known_for=TEXT),
+        _node("Person", "person", name=TEXT, birth_date=DATE, death_date=DATE, known_for=TEXT),
         _node(
             "User",
             "user",
@@ -150,7 +166,7 @@ NODES: Mapping[str, NodeType] = {
             "Platform",
             "platform",
             name=TEXT,
-            kind=TEXT,  # SVOD, TVOD, AVOD or FREE
+            kind=Column("text", choices=("SVOD", "TVOD", "AVOD", "FREE")),
             website=TEXT,
             deep_link_template=TEXT,
             regions=TEXTS,
@@ -161,14 +177,14 @@ NODES: Mapping[str, NodeType] = {
             "license",
             licensor=TEXT,
             licensee=TEXT,
-            exclusivity=TEXT,
+            exclusivity=EXCLUSIVITY,
             is_sublicensable=FLAG,
             regions=TEXTS,
             holdback_days=COUNT,
             valid_from_ts=TIME,
             valid_until_ts=TIME,
             pricing_model=TEXT,
-            quality_tiers=TEXTS,
+            quality_tiers=TIERS,
             languages=TEXTS,
         ),
     )
@@ -197,7 +213,7 @@ FACTS: Mapping[str, FactType] = {
         _credit("WROTE"),
         _credit("PRODUCED"),
         _credit("SHOT"),
-        _about("AWARDED", "award", "Award", result=TEXT),  # won or nominated
+        _about("AWARDED", "award", "Award", result=Column("text", choices=("won", "nominated"))),
         _about("MADE_BY", "company", "Company"),
         _about("MADE_IN", "region", "Region"),
         _about("SPOKEN_IN", "language", "Language"),
@@ -226,15 +242,15 @@ FACTS: Mapping[str, FactType] = {
             Role("platform", ("Platform",)),
             Role("region", ("Region",), most=None),
             Role("license", ("License",), least=0),
-            offer=TEXT,  # subscription, ads, free, rent or buy
+            offer=Column("text", choices=OFFERS),
             price=Column("number", 0),
-            currency=TEXT,
-            quality_tiers=TEXTS,
+            currency=CURRENCY,
+            quality_tiers=TIERS,
             audio_languages=TEXTS,
             subtitle_languages=TEXTS,
             dubbed_languages=TEXTS,
             deep_link=TEXT,
-            exclusivity=TEXT,
+            exclusivity=EXCLUSIVITY,
             is_verified=FLAG,
         ),
         _fact("LICENSED", _CONTENT, Role("license", ("License",)), Role("region", ("Region",), most=None)),
@@ -243,6 +259,13 @@ FACTS: Mapping[str, FactType] = {
 
 USER_FACTS = tuple(name for name, fact in FACTS.items() if fact.roles[0].name == "user")
 """Facts that a person's doing made: what a split hides from training where it is ahead or held out."""
+
+FIXED_AT_RELEASE = (
+    *("BELONGS_TO", "HAS_MOOD", "HAS_THEME", "HAS_KEYWORD"),
+    *("ACTED_IN", "DIRECTED", "WROTE", "PRODUCED", "SHOT"),
+    *("MADE_BY", "MADE_IN", "SPOKEN_IN", "HAS_SEASON", "HAS_EPISODE", "SEQUEL_OF"),
+)
+"""Facts about a content that hold from its release on, dated or not."""
 
 SOMEWHERE = "region:ZZ"
 """Region of an offer whose country the source does not tell (ISO 3166 keeps ZZ for private use)."""

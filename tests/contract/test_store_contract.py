@@ -56,15 +56,22 @@ def _fact(kind: schema.FactType, first: str, last: str, **changes) -> Hyperedge:
         )
         for place, role in enumerate(kind.roles)
     }
-    said = {"properties": _filled(kind.columns), "start_ts": 10, "end_ts": 2**40, "confidence": 0.25}
+    said = {"properties": _filled(kind.columns), "start_ts": 10, "end_ts": 2**33, "confidence": 0.25}
     return Hyperedge(kind.name, members, "test", **{**said, **changes})
 
 
 def _filled(columns) -> dict:
-    return {
-        name: max(column.low or 0, VALUES["integer"]) if column.kind == "integer" else VALUES[column.kind]
-        for name, column in columns.items()
-    }
+    return {name: _value(column) for name, column in columns.items()}
+
+
+def _value(column: schema.Column):
+    if column.kind == "integer":
+        return max(column.low or 0, VALUES["integer"])
+    if column.form is not None:
+        return {"date": "1999-03", "currency": "EUR"}[column.form]
+    if column.choices:
+        return column.choices[0] if column.kind == "text" else column.choices[1::-1]
+    return VALUES[column.kind]
 
 
 def held(store: GraphStore) -> tuple:
@@ -114,7 +121,7 @@ def test_changed_records_are_replaced_not_mixed(store):
     store.write(everything())
     kinds = (schema.FACTS["ACTED_IN"], schema.FACTS["AVAILABLE"])
     changed = [_fact(kind, "one", "two", properties={}, end_ts=None, confidence=1.0) for kind in kinds]
-    changed[1] = replace(changed[1], properties={"offer": "a"})  # part of its id
+    changed[1] = replace(changed[1], properties={"offer": schema.OFFERS[0]})  # part of its id
     report = store.write([Node("Content", "content:one", {"title": "new"}), *changed])
     assert (report.nodes_written, report.hyperedges_written, report.unchanged) == (1, 2, 0)
     nodes, facts, _ = held(store)
@@ -151,12 +158,13 @@ def test_a_fact_may_stand_before_a_node_it_does_not_name(store):
         [
             Node("User", "user:a"),
             Node("User", "user:b"),
+            Node("User", "user:c"),
             Hyperedge("FOLLOWS", {"user": ("user:a",), "followed": ("user:b",)}, "test"),
-            Hyperedge("FOLLOWS", {"followed": ("user:a",), "user": ("user:a",)}, "test"),
+            Hyperedge("FOLLOWS", {"followed": ("user:a",), "user": ("user:c",)}, "test"),
             Node("Genre", "genre:late"),
         ]
     )
-    assert store.count() == {"User": 2, "Genre": 1, "FOLLOWS": 2}
+    assert store.count() == {"User": 3, "Genre": 1, "FOLLOWS": 2}
     assert around(store, "user:b").keys() == {("user:a", "user", next(iter(around(store, "user:b")))[2])}
 
 
@@ -175,7 +183,9 @@ def test_hard_values_and_ids(store):
         Node(
             "Content", 'content:it\'s `x` "y" 😀', {"ids": (), "vote_count": 2**63 - 1, "popularity": 5e-324}
         ),
-        Node("Content", "content:5", {"popularity": 8, "imdb_rating": 10.0, "observed_ts": -(2**63)}),
+        Node(
+            "Content", "content:5", {"popularity": 8, "imdb_rating": 10.0, "observed_ts": schema.EARLIEST_TS}
+        ),
         Node("Content", "content:" + "é" * 2000, {"simulated": False, "popularity": 0.1 + 0.2}),
     ]
     store.write(nodes)
