@@ -4,7 +4,7 @@ neighbourhoods.
 n nodes · b targets · k neighbours · h heads · d width of a layer · u users · i contents
 · v distinct users and c candidates of a batch."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +49,7 @@ class GraphSAGE(VectorRecommender):
     """
 
     facts = ModelFacts(scores_cold_user=True, scores_cold_content=True, draws_on=FACTS)
+    adapts = ("content", "own", "weight", "query", "key", "value", "out")
     config: GraphSAGEConfig
 
     def __init__(self, config: GraphSAGEConfig) -> None:
@@ -60,6 +61,7 @@ class GraphSAGE(VectorRecommender):
         config = self.config
         self._liked = training.positives.astype(bool).tocsr()
         self._graph = relation_graph(training, config.facts, config.least_links)
+        self._learned = torch.arange(len(self._graph.positives))
         features = content_features(training.graph, training.rankable, config.features_config())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
@@ -72,11 +74,38 @@ class GraphSAGE(VectorRecommender):
             counts, training.rankable, config.batch, config.negatives, config.negative_count
         )
 
+    def follow(self, arrays: Mapping[str, np.ndarray], training: Training) -> None:
+        """Makes ready to go on learning from saved parameters, on other likes.
+
+        Raises:
+            ValueError: the graph of this training has other nodes than that of the parameters.
+        """
+        self.fit(training)
+        named = self.module.state_dict()
+        state = {name: torch.from_numpy(np.array(arrays[f"parameter.{name}"])) for name in named}
+        if other := [name for name, value in state.items() if value.shape != named[name].shape]:
+            raise ValueError(
+                f"parameters must be of a graph with the nodes of this one, {other[0]} is "
+                f"{tuple(state[other[0]].shape)} for {tuple(named[other[0]].shape)}: fit the model anew"
+            )
+        self.module.load_state_dict(state)
+
+    def learn(self, is_learned: np.ndarray) -> None:
+        """Lets steps ask for these likes alone, (p,) bool as training's stand; the others are still heard."""
+        self._learned = torch.from_numpy(np.flatnonzero(is_learned))
+
+    def examples(self, generator: torch.Generator, count: int) -> Iterator[Callable[[], Tensor]]:
+        """Callables, each giving the () loss of one like that :meth:`learn` lets in."""
+        self._sampler.seed(int(torch.randint(2**31, (), generator=generator)))
+        drawn = self._learned[torch.randint(len(self._learned), (count,), generator=generator)]
+        for position in drawn.split(1):
+            yield lambda position=position: self._loss(position, generator)
+
     def steps(self, generator: torch.Generator) -> Iterator[Callable[[], Tensor]]:
         """One epoch over all positives in random order; dropout draws from torch's own generator."""
         self.module.train()
         self._sampler.seed(int(torch.randint(2**31, (), generator=generator)))
-        order = torch.randperm(len(self._graph.positives), generator=generator)
+        order = self._learned[torch.randperm(len(self._learned), generator=generator)]
         for positions in order.split(self.config.batch):
             yield lambda positions=positions: self._loss(positions, generator)
 

@@ -170,6 +170,8 @@ class SASRec(VectorRecommender):
     """
 
     facts = ModelFacts(scores_cold_user=True, scores_cold_content=False, draws_on=())
+    adapts = ("query", "key", "value", "out")
+    reads_history = True
     config: SASRecConfig
 
     def __init__(self, config: SASRecConfig) -> None:
@@ -178,16 +180,66 @@ class SASRec(VectorRecommender):
         self._latest: tuple[bytes, np.ndarray] | None = None
 
     def fit(self, training: Training) -> None:
-        self._positives, self._times = training.positives.tocsr(), training.times.tocsr()
+        self._take(training)
         counts = np.bincount(self._positives.indices, minlength=self._positives.shape[1])
         self._contents = np.flatnonzero(counts)
-        self._readers = torch.from_numpy(np.flatnonzero(np.diff(self._positives.indptr)))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(training.seed)
             self._ready(len(counts))
         if self.module.degree is not None:
             self.module.degree[START] = len(self._readers)
             self.module.degree[FIRST:] = torch.from_numpy(counts[self._contents])
+
+    def follow(self, arrays: Mapping[str, np.ndarray], training: Training, grows: bool = False) -> None:
+        """Makes ready to go on learning from saved parameters, on other likes.
+
+        Args:
+            arrays: what :meth:`arrays` gave, in the rows of this graph.
+            training: what it learns from now on.
+            grows: True gives contents that are new here a token with a vector as drawn; else they have none.
+        """
+        self.restore(arrays, training.graph)
+        self._take(training)
+        if grows:
+            self._grow(training.seed)
+
+    def _take(self, training: Training) -> None:
+        self._positives, self._times = training.positives.tocsr(), training.times.tocsr()
+        self.learn(np.ones(self._positives.nnz, bool))
+
+    def learn(self, is_learned: np.ndarray) -> None:
+        """Lets steps ask for these likes alone, (p,) bool as training's stand; the others are still read."""
+        whole = self._positives
+        learned = sp.csr_array((is_learned, whole.indices, whole.indptr), shape=whole.shape)
+        self._learned = None if is_learned.all() else learned
+        users = np.repeat(np.arange(whole.shape[0]), np.diff(whole.indptr))
+        self._readers = torch.from_numpy(np.unique(users[is_learned]))
+
+    def _grow(self, seed: int) -> None:
+        """Tokens for contents that have none yet, after those that have."""
+        known, contents = self.module.state_dict(), self._positives.shape[1]
+        self._contents = np.r_[self._contents, np.setdiff1d(self._positives.indices, self._contents)]
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(seed)
+            self._ready(contents)
+            for name, value in self.module.state_dict().items():
+                value[: len(known[name])].copy_(known[name]) if value.ndim else value.copy_(known[name])
+
+    def examples(self, generator: torch.Generator, count: int) -> Iterator[Callable[[], Tensor]]:
+        """Callables, each giving the () negative log-likelihood of one like that :meth:`learn` lets in."""
+        drawn = torch.randint(len(self._readers), (count,), generator=generator)
+        for row in self._readers[drawn].tolist():
+            tie = torch.rand(len(self._positives[[row]].data), generator=generator).numpy()
+            place = torch.rand((), generator=generator)
+            yield lambda row=row, tie=tie, place=place: self._example(row, tie, place)
+
+    def _example(self, row: int, tie: np.ndarray, place: Tensor) -> Tensor:
+        expected, wanted = self._asked(np.array([row]), tie)
+        if not len(wanted):
+            return 0 * expected.sum()
+        at = int(place * len(wanted))
+        vectors = self.module.token_vector.weight[FIRST:]
+        return nn.functional.cross_entropy(expected[at : at + 1] @ vectors.T, wanted[at : at + 1])
 
     def _ready(self, contents: int) -> None:
         """A module with a token for each of ``self._contents``, parameters as drawn."""
@@ -217,22 +269,39 @@ class SASRec(VectorRecommender):
         ]
 
     def _loss(self, rows: np.ndarray, tie: np.ndarray, generator: torch.Generator) -> Tensor:
+        expected, wanted = self._asked(rows, tie)  # (m, d), (m,)
+        vectors = self.module.token_vector.weight[FIRST:]  # (t, d)
+        if not len(wanted):  # what is learned lies before the latest places
+            return 0 * expected.sum()
+        if self.config.loss == "sampled_softmax":
+            return self._sampled(expected, vectors, wanted, generator)
+        return nn.functional.cross_entropy(expected @ vectors.T, wanted)
+
+    def _asked(self, rows: np.ndarray, tie: np.ndarray) -> tuple[Tensor, Tensor]:
+        """(m, d) expected at the places of these users that are learned, (m,) next token less FIRST."""
         most = self.config.max_length + 1
         found = sequences(self._positives[rows], self._times[rows].data, self._token, most, tie)
         tokens, time_s = self._tensors(found)  # (b, l + 1)
         read, next_token = tokens[:, :-1], tokens[:, 1:]
-        is_read = read != PAD
-        expected = self.module(read, None if time_s is None else time_s[:, :-1])[is_read]  # (m, d)
-        vectors, wanted = self.module.token_vector.weight[FIRST:], next_token[is_read] - FIRST  # (t, d), (m,)
-        if self.config.loss == "sampled_softmax":
-            return self._sampled(expected, vectors, wanted, generator)
-        return nn.functional.cross_entropy(expected @ vectors.T, wanted)
+        is_asked = read != PAD
+        if self._learned is not None:
+            is_asked = is_asked & self._is_learned(rows, found.tokens[:, 1:]).to(self.device)
+        expected = self.module(read, None if time_s is None else time_s[:, :-1])[is_asked]
+        return expected, next_token[is_asked] - FIRST
+
+    def _is_learned(self, rows: np.ndarray, tokens: np.ndarray) -> Tensor:
+        """(b, l) bool: whether the like of each token is one to learn."""
+        learned = self._learned[rows].toarray()[:, self._contents]  # (b, t)
+        is_content = tokens >= FIRST
+        found = np.take_along_axis(learned, np.where(is_content, tokens - FIRST, 0), axis=1)
+        return torch.from_numpy(found & is_content)
 
     def _sampled(
         self, expected: Tensor, vectors: Tensor, wanted: Tensor, generator: torch.Generator
     ) -> Tensor:
         """Loss of (m, d) expected among (t, d) vectors, where (m,) ``wanted`` came next."""
-        counts, config = np.bincount(self._positives.indices)[self._contents], self.config
+        every = np.bincount(self._positives.indices, minlength=self._positives.shape[1])
+        counts, config = every[self._contents], self.config
         # for the size of this very batch: those of long histories meet a content more often
         candidates = Candidates(
             counts, np.ones(len(counts), bool), len(wanted), config.negatives, config.negative_count
