@@ -10,8 +10,10 @@ import pyarrow as pa
 
 from kg import schema
 from kg.arrays import GraphArrays
+from kg.regions import expand
+from kg.trust import UNKNOWN_SOURCE, reliabilities
 
-OFFER_ORDER = ("subscription", "free", "ads", "rent", "buy")
+OFFER_ORDER = schema.OFFERS
 """Which offer stands first for somebody who subscribes to its platform."""
 UNKNOWN_OFFER = "offer not known"
 """For a source that mixes a shop with a subscription."""
@@ -36,6 +38,35 @@ class Offer:
     simulated: bool
     price: float | None
     currency: str | None
+    quality_tiers: tuple[str, ...] = ()
+    weight: float = 0.0
+    """Reliability of the source x confidence: how far the offer is to be believed."""
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """Somebody who wants to watch: where, and what they pay for."""
+
+    region: str
+    """ISO 3166-1 alpha-2."""
+    subscriptions: tuple[str, ...] | None = None
+    """Platform ids that count; None lets every platform count."""
+
+
+def viewer_of(graph: GraphArrays, user_id: str) -> Viewer:
+    """What the graph knows of a user's country and subscriptions.
+
+    Raises:
+        KeyError: there is no such user, or no country is known of them.
+    """
+    row = graph.row_of(user_id)
+    if row is None or not user_id.startswith("user:"):
+        raise KeyError(f"{user_id!r} is no user of graph {graph.name!r}: name one, or a region")
+    known = graph.node("User", row).properties
+    if "region" not in known:
+        raise KeyError(f"no country is known of {user_id!r}: give a region and subscriptions instead")
+    paid = known.get("subscriptions")
+    return Viewer(str(known["region"]), None if paid is None else tuple(paid))  # type: ignore[arg-type]
 
 
 class AvailabilityIndex:
@@ -53,6 +84,7 @@ class AvailabilityIndex:
         facts, regions = graph.incidence("AVAILABLE", "region")
         _, contents = graph.incidence("AVAILABLE", "content")
         _, platforms = graph.incidence("AVAILABLE", "platform")
+        facts, regions = self._unfold(facts, regions)
         order = np.argsort(contents[facts], kind="stable") if len(facts) else facts
         self._fact = facts[order]  # (w,) row in the table of AVAILABLE
         self._region = regions[order]  # (w,)
@@ -61,7 +93,48 @@ class AvailabilityIndex:
         self._start = graph.starts("AVAILABLE")[self._fact]
         self._end = graph.ends("AVAILABLE")[self._fact]
         self._first = np.searchsorted(self._content, np.arange(self._contents + 1))
-        self._somewhere = graph.row_of(schema.SOMEWHERE)
+        self._reliability = reliabilities() if len(facts) else {}
+        self._sort_by_region()
+
+    def _unfold(self, facts: np.ndarray, regions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Groups (EU, WORLD) become a row a country; countries that are no node get rows behind the nodes."""
+        rows = {code: row for row, code in enumerate(self.regions)}
+        meant = [[rows.setdefault(code, len(rows)) for code in expand(f"region:{r}")] for r in self.regions]
+        self.regions = list(rows)
+        self._rows = rows
+        if len(rows) == len(meant) and all(len(codes) == 1 for codes in meant):
+            return facts, regions
+        lengths = np.array([len(codes) for codes in meant])
+        unfolded = [code for region in regions.tolist() for code in meant[region]]
+        pairs = np.column_stack([np.repeat(facts, lengths[regions]), np.array(unfolded, np.int64)])
+        once = np.unique(pairs, axis=0)  # a country told beside its group counts once
+        return once[:, 0], once[:, 1]
+
+    def _sort_by_region(self) -> None:
+        by_region = np.argsort(self._region, kind="stable")
+        self._region_first = np.searchsorted(self._region[by_region], np.arange(len(self.regions) + 1))
+        self._by_region = by_region
+        # copies in the order of regions, so that a country is one stretch of memory
+        self._of_region = tuple(
+            column[by_region] for column in (self._content, self._platform, self._start, self._end)
+        )
+
+    def filter(self, content_rows: np.ndarray, viewer: Viewer, at: int) -> np.ndarray:
+        """(c,) bool: which of the contents at ``content_rows`` (c,) ``viewer`` can watch at ``at``.
+
+        Cost: one pass over the windows of the viewer's country.
+        """
+        return self.mask(viewer.region, at, viewer.subscriptions)[content_rows]
+
+    def contents(self, viewer: Viewer, at: int) -> np.ndarray:
+        """(c,) rows of all contents that ``viewer`` can watch at ``at`` (UTC seconds), ascending."""
+        return np.flatnonzero(self.mask(viewer.region, at, viewer.subscriptions))
+
+    def available(self, content_row: int, viewer: Viewer, at: int) -> list[Offer]:
+        """Offers of one content by which ``viewer`` can watch it at ``at``, the best first."""
+        paid = viewer.subscriptions
+        found = self.offers(content_row, viewer.region, at, paid or ())
+        return [offer for offer in found if paid is None or offer.platform_id in paid]
 
     def mask(self, region: str, at: int, subscriptions: Sequence[str] | None = None) -> np.ndarray:
         """(i,) bool: which contents somebody in ``region`` can watch at ``at`` (UTC seconds).
@@ -72,14 +145,19 @@ class AvailabilityIndex:
             subscriptions: platform ids that count; None lets every platform count.
         """
         found = np.zeros(self._contents, bool)
-        row = self._graph.row_of(f"region:{region}")
+        row = self._rows.get(region)
         if row is None:
             return found
-        holds = (self._region == row) & (self._start <= at) & (at < self._end)
+        here = slice(self._region_first[row], self._region_first[row + 1])
+        content, platform, start, end = (column[here] for column in self._of_region)
+        holds = (start <= at) & (at < end)
         if subscriptions is not None:
-            rows = [self._graph.row_of(platform) for platform in subscriptions]
-            holds &= np.isin(self._platform, [known for known in rows if known is not None])
-        found[self._content[holds]] = True
+            counts = np.zeros(len(self.platforms), bool)
+            for id in subscriptions:
+                if id.startswith("platform:") and (known := self._graph.row_of(id)) is not None:
+                    counts[known] = True
+            holds &= counts[platform]
+        found[content[holds]] = True
         return found
 
     def offers(
@@ -89,7 +167,7 @@ class AvailabilityIndex:
         at: int | None = None,
         subscriptions: Sequence[str] = (),
     ) -> list[Offer]:
-        """Windows of one content: subscribed platforms first, then by offer, price and platform.
+        """Windows of one content: subscribed platforms first, then by offer, price, quality and trust.
 
         Args:
             content_row: row of the content.
@@ -109,12 +187,13 @@ class AvailabilityIndex:
         self, region: str, days: int, at: int, platforms: Sequence[str] | None = None
     ) -> list[Offer]:
         """Windows in a region that hold at ``at`` and end within ``days``, soonest first."""
-        row = self._graph.row_of(f"region:{region}")
+        row = self._rows.get(region)
         if row is None:
             return []
-        ends_soon = (at < self._end) & (self._end <= at + days * DAY_S)
-        holds = (self._region == row) & (self._start <= at) & ends_soon
-        found = [self._offer(place, region) for place in np.flatnonzero(holds)]
+        here = slice(self._region_first[row], self._region_first[row + 1])
+        _, _, start, end = (column[here] for column in self._of_region)
+        holds = (start <= at) & (at < end) & (end <= at + days * DAY_S)
+        found = [self._offer(place, region) for place in self._by_region[here][holds]]
         kept = [offer for offer in found if platforms is None or offer.platform_id in platforms]
         return sorted(kept, key=lambda offer: (offer.end_ts, offer.content_id, offer.platform_id))
 
@@ -134,6 +213,8 @@ class AvailabilityIndex:
             simulated=bool(fact["simulated"]),
             price=fact["price"],
             currency=fact["currency"],
+            quality_tiers=tuple(fact["quality_tiers"] or ()),
+            weight=self._reliability.get(fact["source"], UNKNOWN_SOURCE) * fact["confidence"],
         )
 
     @property
@@ -141,10 +222,26 @@ class AvailabilityIndex:
         return self._graph.facts["AVAILABLE"]
 
 
-_OFFER_COLUMNS = ("offer", "start_ts", "end_ts", "source", "confidence", "simulated", "price", "currency")
+_OFFER_COLUMNS = (
+    *("offer", "start_ts", "end_ts", "source", "confidence", "simulated", "price", "currency"),
+    "quality_tiers",
+)
+
+
+def quality(tiers: Sequence[str]) -> int:
+    """Rank of the best quality tier, larger is better; 0 where none is told.
+
+    Example:
+        >>> quality(()), quality(("SD", "4K")), quality(("HD",))
+        (0, 5, 2)
+    """
+    return max((schema.QUALITIES.index(tier) + 1 for tier in tiers if tier in schema.QUALITIES), default=0)
 
 
 def _preference(offer: Offer, subscriptions: Sequence[str]) -> tuple[object, ...]:
     kind = OFFER_ORDER.index(offer.offer) if offer.offer in OFFER_ORDER else len(OFFER_ORDER)
     is_paid_for = offer.offer == "subscription" and offer.platform_id in subscriptions
-    return (not is_paid_for, kind, offer.price or 0.0, offer.platform, offer.region, offer.start_ts or 0)
+    return (
+        *(not is_paid_for, kind, offer.price or 0.0, -quality(offer.quality_tiers), -offer.weight),
+        *(offer.platform, offer.region, offer.start_ts or 0),
+    )
