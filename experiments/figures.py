@@ -2,6 +2,7 @@
 
 Colours are few and named here, so that a page can lay others over them in the dark."""
 
+import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -298,3 +299,33 @@ def _note(axes: Axes, text: str, where: tuple[float, float], offset: tuple[float
 
 def _legend(axes: Axes) -> None:
     axes.legend(frameon=False, labelcolor=INK, fontsize=10)
+
+
+def forgetting_figure(
+    curves: Mapping[str, Sequence[Sequence[Interval]]], metric: str, shown: Sequence[str]
+) -> Figure:
+    """What each method knows of the first window as windows pass, above; of the newest one, below.
+
+    Args:
+        curves: method -> after window w (row) its value on the test of each window until then.
+        metric: its name.
+        shown: methods with colour and interval, two at most; the others stand back.
+    """
+    figure, panels = _figure(6.4, rows=2, sharex=True)
+    marks = itertools.cycle("os^vDPX*")
+    for name, rows in curves.items():
+        mark, colour = next(marks), (BLUE, ORANGE)[shown.index(name)] if name in shown else MUTED
+        for axes, column in zip(panels, (0, -1), strict=True):
+            points, numbers = [row[column] for row in rows], range(1, len(rows) + 1)
+            line = [point.value for point in points]
+            axes.plot(numbers, line, color=colour, marker=mark, markersize=4, linewidth=1, label=name)
+            if name in shown:
+                low, high = [point.low for point in points], [point.high for point in points]
+                axes.fill_between(numbers, low, high, color=colour, alpha=0.12, linewidth=0)
+    for axes, label in zip(panels, ("first window", "newest window"), strict=True):
+        axes.set_ylabel(f"{metric}, {label}", color=INK)
+        axes.set_ylim(bottom=0)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    panels[0].legend(frameon=False, labelcolor=INK, fontsize=9, ncols=2)
+    _x_label(panels[1], "windows learned")
+    return figure
