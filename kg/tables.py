@@ -3,22 +3,24 @@
 Columns are found by name; what cannot be read is refused with its place and a remedy."""
 
 import ast
-import csv
-import gzip
 import json
 import re
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from calendar import month_name
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from kg.lines import Lines, rows_of
 from kg.records import Hyperedge, Node, RecordError, Reject, SourceError
 from kg.sources import Source
 
-_FIELD_LIMIT = 1 << 20
+_CELL_LIMIT = 100_000
+"""Characters of the longest cell that is read; the longest one seen in a real file has 3,800."""
 _DATES = ("%Y-%m-%d", "%B %d, %Y", "%d.%m.%Y", "%m/%d/%Y", "%d-%b-%Y")
+_MONTHS = {month[:3]: month for month in month_name if month}
 _NO_VALUE = ("", "na", "n/a", "nan", "none", "null", "[]", "\\n")
 
 
@@ -28,6 +30,17 @@ class Columns:
 
     required: Mapping[str, tuple[str, ...]]
     optional: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass
+class FileCount:
+    """What a reading made of one file."""
+
+    rows: int = 0
+    repairs: Counter[str] = field(default_factory=Counter)
+    """What was mended, and how often."""
+    rejects: Counter[str] = field(default_factory=Counter)
+    """Why rows could not be read, and how many."""
 
 
 class BadValue(ValueError):
@@ -46,35 +59,50 @@ class TableSource(Source):
     """A source that reads tables: knows how to refuse a row, to count a repair, and to find a file."""
 
     def table(
-        self, path: Path, columns: Columns, delimiter: str = ",", drops_repeats: bool = False
+        self,
+        path: Path,
+        columns: Columns,
+        delimiter: str = ",",
+        drops_repeats: bool = False,
+        header: Sequence[str] | None = None,
     ) -> Iterator[tuple[int, Row]]:
-        """Rows of a CSV file (``delimiter="\\t"``: tab-separated without quotes) with their line numbers.
+        """Rows of a table with their line numbers.
 
         Args:
             path: the file; ``.gz`` is unpacked on the way.
-            columns: what to read; an optional column that is not there gives ''.
-            delimiter: between columns.
+            columns: what to read; an optional column that is not there gives ''. A list that is split over
+                columns (``genres_1``, ``genres_2``) is joined by ``|``.
+            delimiter: between columns; ``,`` is CSV with quotes, any other one (``\\t``, ``::``) knows none.
             drops_repeats: leave out rows that stood before, word for word; costs 8 bytes a row.
+            header: names of the columns of a file that has no line for them.
 
         Raises:
-            SourceError: the file is not there, is empty, has another header, or its gzip is cut off.
+            SourceError: the file is not there, is empty, has another header or width, or its gzip is cut off.
         """
-        lines = _Lines(path, self.repair)
-        reader = csv.reader(lines, delimiter=delimiter, **_dialect(delimiter))
-        places, width = _find_columns(path, next(_rows(path, reader, lines, self), None), columns)
+        self._path = path
+        self.files.setdefault(path, FileCount())
+        lines = Lines(path, self.repair)
+        rows = rows_of(lines, delimiter, lambda line, why: self._broken(path, line, why))
+        if header is not None:
+            rows = _wide_enough(path, rows, header)
+        places, width = _find_columns(path, header if header is not None else next(rows, None), columns)
+        if any(len(place) > 1 for _, place in places):
+            self.repair("list split over columns joined")
         seen: set[int] = set()
-        for cells in _rows(path, reader, lines, self):
+        for cells in rows:
             if not cells:
                 continue
-            self.rows += 1
+            self._path = path
+            self._count()
             if len(cells) != width:
-                self.reject(
-                    path,
-                    lines.number,
-                    "",
-                    delimiter.join(cells)[:80],
-                    f"the row has {len(cells)} columns, the header {width}: mend the line",
+                remedy = f"the row has {len(cells)} columns, the header {width}: mend the line"
+                self.reject(path, lines.number, "", delimiter.join(cells)[:80], remedy)
+                continue
+            if (longest := max(cells, key=len)) and len(longest) > _CELL_LIMIT:
+                remedy = (
+                    f"a cell has at most {_CELL_LIMIT:,} characters, this one {len(longest):,}: shorten it"
                 )
+                self.reject(path, lines.number, "", longest[:80], remedy)
                 continue
             if drops_repeats:
                 key = hash(tuple(cells))
@@ -82,9 +110,11 @@ class TableSource(Source):
                     self.repair("repeated row left out")
                     continue
                 seen.add(key)
-            yield lines.number, {name: cells[place].strip() if place >= 0 else "" for name, place in places}
+            yield lines.number, {name: _cell(cells, place) for name, place in places}
 
     def read(self) -> Iterator[Node | Hyperedge]:
+        self.files: dict[Path, FileCount] = {}
+        self._path: Path | None = None  # the file whose row is at hand
         self._told: set[str] = set()  # ids of nodes told already
         self._fresh: list[str] = []  # those of them that the row at hand told
         yield from super().read()
@@ -112,10 +142,24 @@ class TableSource(Source):
     def reject(self, path: Path, line: int, column: str, value: str, remedy: str) -> None:
         """Notes a row that could not be read."""
         self.rejects.append(Reject(path.name, line, column, value, remedy))
+        if path in self.files:
+            self.files[path].rejects[f"{column}: {_bare_reason(remedy, value)}" if column else remedy] += 1
 
     def repair(self, what: str, times: int = 1) -> None:
         """Counts something that was mended on the way."""
         self.repairs[what] = self.repairs.get(what, 0) + times
+        if self._path is not None:
+            self.files[self._path].repairs[what] += times
+
+    def _count(self) -> None:
+        self.rows += 1
+        if self._path is not None:
+            self.files[self._path].rows += 1
+
+    def _broken(self, path: Path, line: int, why: str) -> None:
+        self._path = path
+        self._count()
+        self.reject(path, line, "", "", why)
 
 
 def find_file(folder: Path, *names: str) -> Path:
@@ -127,7 +171,7 @@ def find_file(folder: Path, *names: str) -> Path:
     for name in names:
         for path in (folder / name, folder / f"{name}.gz"):
             if path.is_file():
-                return path
+                return inside(folder, path)
     raise missing(folder, " or ".join(names))
 
 
@@ -138,10 +182,22 @@ def find_files(folder: Path, pattern: re.Pattern[str], shape: str) -> list[tuple
         SourceError: no such folder, or no such file in it.
     """
     there = sorted(folder.iterdir()) if folder.is_dir() else []
-    found = [(path, match) for path in there if (match := pattern.fullmatch(path.name))]
+    found = [(inside(folder, path), match) for path in there if (match := pattern.fullmatch(path.name))]
     if not found:
         raise missing(folder, shape)
     return found
+
+
+def inside(folder: Path, path: Path) -> Path:
+    """The path, where it does not lead out of the folder.
+
+    Raises:
+        SourceError: it leads out, by ``..`` or by a link.
+    """
+    if not path.resolve().is_relative_to(folder.resolve()):
+        remedy = "copy the file into the folder, or give the folder that holds it"
+        raise SourceError(path, f"a path inside {folder}", f"one that leads to {path.resolve()}", remedy)
+    return path
 
 
 def missing(folder: Path, must: str) -> SourceError:
@@ -222,6 +278,38 @@ def iso_date(text: str, column: str) -> str | None:
     raise BadValue(column, text, "a date such as 2015-08-13 belongs here: mend the cell or leave it empty")
 
 
+def moment_ts(text: str, column: str) -> int:
+    """UTC seconds of a moment written as seconds, milliseconds or ``2005-04-02 23:53:47``.
+
+    Example:
+        >>> [moment_ts(text, "ts") for text in ("964982703", "964982703000", "2000-07-30 18:45:03")]
+        [964982703, 964982703, 964982703]
+    """
+    if re.fullmatch(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d", text):
+        try:
+            return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+        except ValueError:
+            raise BadValue(column, text, "a moment that exists belongs here: mend the cell") from None
+    at = integer(text, column)
+    if at is None or at < 0:
+        raise BadValue(column, text, "UTC seconds belong here: mend the cell")
+    return at // 1000 if at > 100_000_000_000 else at
+
+
+def undated(title: str) -> str | None:
+    """What a title was before a spreadsheet took it for a date; None for a title that is none.
+
+    Example:
+        >>> undated("15-Aug"), undated("Oct-01"), undated("Heat")
+        ('15 August', 'October 1', None)
+    """
+    if found := re.fullmatch(r"(\d{1,2})-([A-Z][a-z]{2})", title):
+        return f"{int(found[1])} {_MONTHS[found[2]]}" if found[2] in _MONTHS else None
+    if found := re.fullmatch(r"([A-Z][a-z]{2})-(\d{1,2})", title):
+        return f"{_MONTHS[found[1]]} {int(found[2])}" if found[1] in _MONTHS else None
+    return None
+
+
 def known(**values: Any) -> dict[str, Any]:
     """The values that are there: None, '' and empty tuples are left out."""
     return {
@@ -229,70 +317,19 @@ def known(**values: Any) -> dict[str, Any]:
     }
 
 
-class _Lines:
-    """Lines of a file as text: UTF-8 with or without BOM, else latin-1; any line end; gzip by its name."""
-
-    def __init__(self, path: Path, repair: Callable[[str], None]) -> None:
-        if not path.is_file():
-            raise SourceError(path, "a file", "no such file", "check the path")
-        self.path, self.number, self.repair = path, 0, repair
-
-    def __iter__(self) -> Iterator[str]:
-        opened = gzip.open(self.path, "rb") if self.path.suffix == ".gz" else self.path.open("rb")
-        try:
-            with opened as file:
-                for raw in file:
-                    self.number += 1
-                    yield self._text(raw)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise SourceError(
-                self.path,
-                "a whole gzip file",
-                f"it breaks off after line {self.number} ({error})",
-                "get the file again",
-            ) from error
-        except OSError as error:
-            raise SourceError(
-                self.path, "a readable file", str(error), "check the file and its rights"
-            ) from error
-
-    def _text(self, raw: bytes) -> str:
-        if self.number == 1 and raw.startswith(b"\xef\xbb\xbf"):
-            raw = raw[3:]
-            self.repair("byte order mark left out")
-        if raw.endswith(b"\r\n"):
-            raw = raw[:-2] + b"\n"
-        elif not raw.endswith(b"\n"):
-            self.repair("last line without an end read")
-        try:
-            return raw.decode()
-        except UnicodeDecodeError:
-            self.repair("latin-1 line read")
-            return raw.decode("latin-1")
-
-
-def _dialect(delimiter: str) -> dict[str, Any]:
-    csv.field_size_limit(_FIELD_LIMIT)
-    return {"quoting": csv.QUOTE_NONE} if delimiter == "\t" else {"strict": True}
-
-
-def _rows(path: Path, reader: Any, lines: _Lines, source: TableSource) -> Iterator[list[str]]:
-    while True:
-        first = lines.number + 1
-        try:
-            yield next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            source.rows += 1
-            source.reject(
-                path, first, "", "", f"the quotes of the row do not match ({error}): mend or remove it"
-            )
+def _wide_enough(path: Path, rows: Iterator[list[str]], header: Sequence[str]) -> Iterator[list[str]]:
+    first = next(rows, None)
+    if first is None or len(first) != len(header):
+        came = "an empty file" if first is None else f"a first row of {len(first)} columns"
+        must = f"{len(header)} columns without a header: {', '.join(header)}"
+        raise SourceError(path, must, came, "give the file as it was published")
+    yield first
+    yield from rows
 
 
 def _find_columns(
-    path: Path, header: list[str] | None, columns: Columns
-) -> tuple[list[tuple[str, int]], int]:
+    path: Path, header: Sequence[str] | None, columns: Columns
+) -> tuple[list[tuple[str, list[int]]], int]:
     if not header:
         raise SourceError(
             path, f"columns {', '.join(columns.required)}", "an empty file", "get the file again"
@@ -301,8 +338,8 @@ def _find_columns(
     places = []
     absent = []
     for name, synonyms in {**columns.required, **columns.optional}.items():
-        place = next((came.index(bare) for bare in map(_bare, (name, *synonyms)) if bare in came), -1)
-        if place < 0 and name in columns.required:
+        place = _places(came, [_bare(known) for known in (name, *synonyms)])
+        if not place and name in columns.required:
             absent.append(name if not synonyms else f"{name} (or {', '.join(synonyms)})")
         places.append((name, place))
     if absent:
@@ -313,6 +350,28 @@ def _find_columns(
             "rename the columns or give another file",
         )
     return places, len(header)
+
+
+def _places(came: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Where a column stands; several places where it was split: name1, name2, …"""
+    for name in names:
+        if name in came:
+            return [came.index(name)]
+    for name in names:
+        split = [place for place, bare in enumerate(came) if re.fullmatch(rf"{re.escape(name)}\d+", bare)]
+        if len(split) > 1:
+            return split
+    return []
+
+
+def _cell(cells: Sequence[str], places: Sequence[int]) -> str:
+    if len(places) == 1:
+        return cells[places[0]].strip()
+    return "|".join(part for place in places if (part := cells[place].strip()))
+
+
+def _bare_reason(remedy: str, value: str) -> str:
+    return remedy.replace(repr(value), "…") if value else remedy
 
 
 def _bare(name: str) -> str:
