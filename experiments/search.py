@@ -19,7 +19,7 @@ from typing import Any
 
 import ray
 from filelock import FileLock, Timeout
-from ray.exceptions import RayError
+from ray.exceptions import NodeDiedError, RayError
 
 from configs.home import Home
 from configs.registry import fill, import_parts
@@ -128,6 +128,9 @@ def spread(
 
     Yields:
         A job and what the task gave, or the exception that ended it.
+
+    Raises:
+        SearchError: Ray itself was ended: that says nothing of a job.
     """
     if not jobs:
         return
@@ -145,6 +148,10 @@ def spread(
             job = under_way.pop(ref)
             try:
                 yield job, ray.get(ref)
+            except NodeDiedError as error:
+                raise SearchError(
+                    "Ray must live until all jobs are done, it was ended: run it again, what is done is kept"
+                ) from error
             except RayError as error:
                 yield job, error
 

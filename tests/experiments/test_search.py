@@ -2,12 +2,15 @@
 
 import os
 import signal
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
 import psutil
 import pytest
 from filelock import FileLock
+from ray.exceptions import NodeDiedError, WorkerCrashedError
 
 from configs.home import Home
 from configs.registry import import_parts
@@ -311,3 +314,37 @@ def test_ray_spreads_trials_over_two_machines_and_survives_a_dead_worker(small, 
     here = search(config(LIGHT, RATES, trials=8), small, Home(tmp_path / "here"))
     same = {one.number: one.values for one in here.trials}
     assert all(one.values == same[one.number] for one in found.complete) and len(found.complete) == 7
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (NodeDiedError("its raylet is gone"), "Ray must live until all jobs are done"),
+        (WorkerCrashedError(), None),
+    ],
+    ids=["Ray ended", "a worker ended"],
+)
+def test_the_end_of_ray_is_told_and_laid_to_no_job(small, tmp_path, monkeypatch, error, says):
+    def get(ref):
+        raise error
+
+    remote = SimpleNamespace(remote=lambda *given: given[-3])
+    monkeypatch.setattr(searching, "ray_for", lambda *given: nullcontext())
+    monkeypatch.setattr(
+        searching,
+        "ray",
+        SimpleNamespace(
+            put=lambda shared: shared,
+            remote=lambda **options: lambda task: remote,
+            wait=lambda refs, num_returns: (refs[:1], refs[1:]),
+            get=get,
+        ),
+    )
+    jobs = searching.spread(
+        abs, ["job"], None, SimpleNamespace(threads=1, memory_bytes=None, workers=2), small, tmp_path
+    )
+    if says is None:
+        assert list(jobs) == [("job", error)]
+    else:
+        with pytest.raises(SearchError, match=says):
+            list(jobs)
