@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from configs.registry import SettingError
-from models.adapters import MOST_BYTES, AdapterSpec, shifts
+from models.adapters import MOST_BYTES, AdapterSpec, hidden_scores, shifts
 
 SPEC = AdapterSpec(width=5, outputs=3, rank=2, alpha=4.0, base="abc")
 
@@ -36,3 +36,18 @@ def test_a_spec_that_cannot_be_is_refused(settings):
 def test_adapters_of_another_base_are_refused():
     with pytest.raises(ValueError, match="take those of this base"):
         shifts(SPEC, AdapterSpec(4, 3).fresh(1), np.ones((1, 5), np.float32))
+
+
+def test_a_hidden_layer_bent_for_each_user_equals_the_formula():
+    draw, count, contents = np.random.default_rng(1), 19, 1_100  # more than a block of each
+    adapters = SPEC.fresh(count)
+    adapters["down"], adapters["up"] = draw.normal(size=(count, 2, 5)), draw.normal(size=(count, 3, 2))
+    x, hidden, users, out = (
+        draw.normal(size=shape).astype(np.float32)
+        for shape in ((contents, 5), (contents, 3), (count, 3), (3,))
+    )
+    found = hidden_scores(SPEC, adapters, x, hidden, users, out)
+    for one, user, scores in zip(adapters, users, found, strict=True):
+        update = 2.0 * one["up"].astype(float) @ one["down"].astype(float)
+        right = np.maximum(0, hidden + user + x @ update.T) @ out
+        assert_allclose(scores, right, rtol=1e-3, atol=1e-3)
