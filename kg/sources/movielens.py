@@ -1,4 +1,4 @@
-"""MovieLens, in the layout of ml-latest-small: movies, links, ratings and tags as CSV."""
+"""MovieLens as CSV (ml-latest-small, 20m, 25m, 32m): movies, links, ratings, tags and the tag genome."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 from kg.privacy import user_id
 from kg.records import Hyperedge, Node
 from kg.sources import sources
-from kg.tables import BadValue, Columns, Row, TableSource, find_file, integer, known, missing, number, words
+from kg.tables import BadValue, Columns, Row, TableSource, find_file, known, missing, moment_ts, number, words
 from kg.titles import take_apart
 from kg.vocabulary import GENRES, genre_node, genres_of, slug
 
@@ -16,6 +16,8 @@ _LINKS = Columns({"movieId": ("item_id", "movie")}, {"imdbId": ("imdb",), "tmdbI
 _RATINGS = Columns(
     {"userId": ("user",), "movieId": ("item_id", "movie"), "rating": ("score",), "timestamp": ("time", "ts")}
 )
+_GENOME_TAGS = Columns({"tagId": (), "tag": ("keyword",)})
+_GENOME = Columns({"movieId": ("item_id", "movie"), "tagId": (), "relevance": ("score",)})
 _TAGS = Columns(
     {"userId": ("user",), "movieId": ("item_id", "movie"), "tag": ("keyword",), "timestamp": ("time", "ts")}
 )
@@ -29,6 +31,8 @@ class MovieLensConfig:
     """Holds movies.csv, ratings.csv and, if known, links.csv and tags.csv."""
     top_rating: float = 5.0
     """Best rating of the scale; ratings are stretched to 0..10."""
+    least_relevance: float = 0.5
+    """0 to 1; tags of the genome that say less of a film are left out."""
 
 
 @sources.register("movielens", MovieLensConfig)
@@ -51,6 +55,8 @@ class MovieLens(TableSource):
         yield from self._ratings(find_file(folder, "ratings.csv"), films)
         if _has(folder, "tags.csv"):
             yield from self._tags(find_file(folder, "tags.csv"), films)
+        if _has(folder, "genome-scores.csv"):
+            yield from self._genome(folder, films)
 
     def _links(self, folder: Path) -> dict[str, tuple[str, ...]]:
         if not folder.is_dir():
@@ -130,6 +136,36 @@ class MovieLens(TableSource):
         for line, row in self.table(path, _TAGS):
             yield from self.tell(path, line, read, row)
 
+    def _genome(self, folder: Path, films: set[str]) -> Iterator[Node | Hyperedge]:
+        tags = {
+            row["tagId"]: row["tag"]
+            for _, row in self.table(find_file(folder, "genome-tags.csv"), _GENOME_TAGS)
+        }
+        path = find_file(folder, "genome-scores.csv")
+
+        def read(row: Row) -> Iterator[Node | Hyperedge]:
+            relevance = number(row["relevance"], "relevance")
+            if relevance is None or not 0 <= relevance <= 1:
+                raise BadValue("relevance", row["relevance"], "0 to 1 belongs here: mend the cell")
+            if row["movieId"] not in films:
+                raise BadValue(
+                    "movieId", row["movieId"], "no such film in movies.csv: add it or remove the row"
+                )
+            if not (key := slug(tags.get(row["tagId"], ""))):
+                raise BadValue(
+                    "tagId", row["tagId"], "no such tag in genome-tags.csv: add it or remove the row"
+                )
+            if relevance < self.config.least_relevance:
+                self.repair("tag of the genome below least_relevance left out")
+                return
+            if self.is_new(f"keyword:{key}"):
+                yield Node("Keyword", f"keyword:{key}", {"name": tags[row["tagId"]], "sources": (self.name,)})
+            members = {"content": (f"content:movielens:{row['movieId']}",), "keyword": (f"keyword:{key}",)}
+            yield Hyperedge("HAS_KEYWORD", members, self.name, {"intensity": relevance})
+
+        for line, row in self.table(path, _GENOME):
+            yield from self.tell(path, line, read, row)
+
     def _event(
         self,
         type: str,
@@ -138,9 +174,7 @@ class MovieLens(TableSource):
         properties: dict[str, float],
         **members: tuple[str, ...],
     ) -> Iterator[Node | Hyperedge]:
-        at = integer(row["timestamp"], "timestamp")
-        if at is None or at < 0:
-            raise BadValue("timestamp", row["timestamp"], "UTC seconds belong here: mend the cell")
+        at = moment_ts(row["timestamp"], "timestamp")
         if row["movieId"] not in films:
             raise BadValue("movieId", row["movieId"], "no such film in movies.csv: add it or remove the row")
         person = user_id(self.name, row["userId"])
