@@ -84,6 +84,7 @@ def run(
     progress: Progress | None = None,
     tuned: Tuning | None = None,
     search: str = "",
+    bar: tuple[str, Recommender] | None = None,
 ) -> RunResult:
     """Runs an experiment on a graph and saves its result and its model.
 
@@ -94,6 +95,7 @@ def run(
         progress: told in words what is done now.
         tuned: what a search on the same split has chosen already; None tunes here.
         search: folder name of that search.
+        bar: name and fitted model that is measured beside, instead of the floor of ``config``.
 
     Raises:
         SettingError: a setting that does not fit.
@@ -117,7 +119,8 @@ def run(
         say("measure on test")
         measure = fill(EvaluationConfig, settings.measure, "measure")
         report = evaluate(model, cut.test, measure)
-        floor = floor_report(settings.floor, cut.test, measure)
+        floor_name, floor_model = bar or (settings.floor, None)
+        floor = floor_report(settings.floor, cut.test, measure, floor_model)
         sample = sample_lists(model, cut.test, settings.seed)
     with clock.stage("save"):
         run_id = f"{settings.name}-{started:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
@@ -143,7 +146,7 @@ def run(
         audit={check.name: check.looked_at for check in checked.checks},
         warm_users=cut.warm_users,
         unreachable=report.unreachable,
-        floor=settings.floor,
+        floor=floor_name,
         version=version.ref,
         size_bytes=sum(path.stat().st_size for path in version.folder.iterdir()),
         code_revision=revision,
@@ -171,10 +174,13 @@ def seeded(cut: Split, seed: int) -> Split:
     return replace(cut, validation=of(cut.validation), test=of(cut.test))
 
 
-def floor_report(name: str, part: Part, config: EvaluationConfig) -> Report:
+def floor_report(
+    name: str, part: Part, config: EvaluationConfig, fitted: Recommender | None = None
+) -> Report:
     """What the bar for a first promotion reaches on the same users; its values per user alone are read."""
-    floor = recommenders.build(name, {})
-    floor.fit(part.training)
+    floor = fitted or recommenders.build(name, {})
+    if fitted is None:
+        floor.fit(part.training)
     return evaluate(floor, part, replace(config, list_metrics=(), regions=0, platforms=0))
 
 

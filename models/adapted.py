@@ -44,7 +44,8 @@ class AdaptedConfig:
     base: Mapping[str, Any] = field(default_factory=lambda: {"name": "sasrec"})
     """``name`` of a model that can be adapted, and its settings as it was trained."""
     version: str = ""
-    """``name/number`` of the base; '' grows one first, in the same training."""
+    """``name/number`` of the base, or of an adapted one over it to go on from; '' grows a base first, in the
+    same training."""
     folder: str = ""
     """Where that version lies; read while fitting, never when it comes back."""
     base_hash: str = ""
