@@ -6,8 +6,9 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from configs.registry import import_parts
 from kg import schema
 from kg.records import Hyperedge, Node
+from kg.sources import sources
 from kg.store.base import GraphStore
 
 FORMAT = 1
@@ -240,7 +243,9 @@ def export(store: GraphStore, name: str, as_of: int | None = None) -> GraphArray
     Args:
         store: any store; equal graphs give equal hashes, in whichever order they were written.
         name: what the graph is called.
-        as_of: UTC seconds; facts that start later and what was counted later are left out. None keeps all.
+        as_of: UTC seconds; the graph as it stood then. Facts that start later and what was counted later are
+            left out; people, genres and all else that is fixed at release hold from release on; an end that
+            only a later snapshot tells is not known. None keeps all.
     """
     return from_records(name, store.nodes, store.hyperedges, as_of)
 
@@ -254,10 +259,11 @@ def from_records(name: str, nodes: Any, hyperedges: Any, as_of: int | None = Non
         type: {known: row for row, known in enumerate(table["id"].to_pylist())}
         for type, table in node_tables.items()
     }
+    past = None if as_of is None else _Past(as_of, node_tables.get("Content"))
     fact_tables = {
         type: table
         for type in schema.FACTS
-        if (table := _fact_table(type, hyperedges(type), rows, as_of)).num_rows
+        if (table := _fact_table(type, hyperedges(type), rows, past)).num_rows
     }
     return GraphArrays(name, node_tables, fact_tables, _hash({**node_tables, **fact_tables}), as_of)
 
@@ -277,13 +283,44 @@ def _observed_after(known: Mapping[str, Any], as_of: int | None) -> bool:
     return known.get("observed_ts") is None or known["observed_ts"] > as_of
 
 
+class _Past:
+    """Facts as they stood at a moment."""
+
+    def __init__(self, as_of: int, contents: pa.Table | None) -> None:
+        self._as_of = as_of
+        self._unreleased: set[str] = set()
+        if contents is not None:
+            columns = (contents[name].to_pylist() for name in ("id", "release_date", "release_year"))
+            released = zip(*columns, strict=True)
+            self._unreleased = {id for id, date, year in released if _released_ts(date, year) > as_of}
+        import_parts("kg.sources")
+        self._snapshots = {sources[name].name for name in sources if sources[name].tells_snapshots}
+
+    def of(self, type: str, facts: Iterable[Hyperedge]) -> Iterator[Hyperedge]:
+        """The facts that held by then, with the ends that were known then."""
+        for fact in facts:
+            if fact.start_ts is not None and fact.start_ts > self._as_of:
+                continue
+            if type in schema.FIXED_AT_RELEASE and fact.members["content"][0] in self._unreleased:
+                continue
+            is_later_told = fact.end_ts is not None and fact.end_ts > self._as_of
+            yield replace(fact, end_ts=None) if is_later_told and fact.source in self._snapshots else fact
+
+
+def _released_ts(date: str | None, year: int | None) -> int:
+    """The earliest moment at which a content may have been out; before every time where nothing is known."""
+    known = date or (None if year is None else str(year))
+    if known is None:
+        return _OPEN_START
+    day = datetime.fromisoformat(known + "-01-01"[len(known) - 4 :])
+    return int(day.replace(tzinfo=UTC).timestamp())
+
+
 def _fact_table(
-    type: str, facts: Iterable[Hyperedge], rows: Mapping[str, Mapping[str, int]], as_of: int | None
+    type: str, facts: Iterable[Hyperedge], rows: Mapping[str, Mapping[str, int]], past: _Past | None
 ) -> pa.Table:
     kind = schema.FACTS[type]
-    found = [
-        (fact.id, fact) for fact in facts if as_of is None or fact.start_ts is None or fact.start_ts <= as_of
-    ]
+    found = [(fact.id, fact) for fact in (facts if past is None else past.of(type, facts))]
     found.sort(key=lambda pair: pair[0])
     table = {"id": pa.array([id for id, _ in found], pa.string())}
     for role in kind.roles:

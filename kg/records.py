@@ -66,6 +66,9 @@ class Node:
         if len(self.id.encode()) > 4096:
             raise RecordError(f"an id has at most 4096 bytes, {self.id[:40]!r}… has more: shorten it")
         _check(self.id, self.properties, kind.columns)
+        first, last = (self.properties.get(name) for name in ("valid_from_ts", "valid_until_ts"))
+        if first is not None and last is not None and last <= first:  # type: ignore[operator]
+            raise RecordError(f"{self.id} is valid from {first} until {last}: swap its dates in the source")
 
     @property
     def ids(self) -> Mapping[str, str]:

@@ -18,6 +18,8 @@ class Source(ABC):
     name: ClassVar[str]
     reliability: ClassVar[float]
     """0 to 1: platform API 1.0, licensor .95, aggregator .70, link check .60, scraped .40, report .20."""
+    tells_snapshots: ClassVar[bool] = False
+    """True where the end of a window is the day of the next snapshot, which nobody knew before."""
 
     def __init__(self, config: Any) -> None:
         self.config = config

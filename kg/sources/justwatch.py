@@ -99,14 +99,16 @@ class JustWatch(TableSource):
 
     name = "justwatch"
     reliability = 0.70
+    tells_snapshots = True
     config: JustWatchConfig
 
     def records(self) -> Iterator[Node | Hyperedge]:
         yield from self._region(self.config.region)
+        named: set[str] = set()
         for snapshot in self._snapshots():
             titles: set[str] = set()
             yield platform_node(snapshot.platform, self.name)
-            yield from self._titles(snapshot, titles)
+            yield from self._titles(snapshot, titles, named)
             if snapshot.credits:
                 yield from self._credits(snapshot.credits, titles)
 
@@ -124,14 +126,18 @@ class JustWatch(TableSource):
             ends[platform] = start_ts
         return sorted(snapshots, key=lambda snapshot: (-snapshot.start_ts, snapshot.platform))
 
-    def _titles(self, snapshot: _Snapshot, titles: set[str]) -> Iterator[Node | Hyperedge]:
+    def _titles(self, snapshot: _Snapshot, titles: set[str], named: set[str]) -> Iterator[Node | Hyperedge]:
         def read(row: Row) -> Iterator[Node | Hyperedge]:
             if row["id"] in titles:
                 self.repair("repeated title left out")
                 return
-            if not row["title"]:
+            if not row["title"] and row["imdb_id"] not in named:
                 self.repair("title without a name dropped")
                 return
+            if not row["title"]:
+                self.repair("title without a name known by its IMDb id")
+            elif row["imdb_id"]:
+                named.add(row["imdb_id"])
             content = Node("Content", f"content:justwatch:{row['id']}", self._content(row, snapshot))
             facts = [*self._about(row, content.id), self._window(content.id, snapshot)]
             titles.add(row["id"])

@@ -7,6 +7,7 @@ import pytest
 
 from kg.arrays import ArraysError, GraphArrays, from_records
 from kg.records import Hyperedge, Node
+from kg.windows import day_ts
 
 NODES = [
     Node(
@@ -79,6 +80,37 @@ def test_as_of_hides_what_came_later():
     assert early.fact_count("RATED") == 1 and early.starts("RATED").tolist() == [50]
     assert np.isnan(early.numbers("Content", "imdb_rating")[0]), "a score counted at 100 is not known at 60"
     assert build(as_of=100).numbers("Content", "imdb_rating")[0] == 8.1
+
+
+def test_what_is_fixed_at_release_holds_from_release_dated_or_not():
+    nodes = [
+        Node("Content", "content:a", {"release_year": 1999}),
+        Node("Content", "content:b", {"release_date": "2003-05", "release_year": 1999}),
+        Node("Content", "content:c"),
+        Node("Genre", "genre:g"),
+    ]
+    facts = [
+        Hyperedge("BELONGS_TO", {"content": (f"content:{key}",), "genre": ("genre:g",)}, "s") for key in "abc"
+    ]
+
+    def known(day):
+        graph = build(nodes, facts, day_ts(day))
+        assert graph.size("Content") == 3
+        return {graph.ids("Content")[row][-1] for row in graph.incidence("BELONGS_TO", "content")[1]}
+
+    assert known("1998-12-31") == {"c"}, "nothing is known of when c came out"
+    assert known("1999-01-01") == known("2003-04-30") == {"a", "c"}
+    assert known("2003-05-01") == {"a", "b", "c"}
+
+
+def test_an_end_that_a_later_snapshot_tells_is_not_known_before():
+    def window(source):
+        return Hyperedge("AVAILABLE", FACTS[2].members, source, {}, 10, 200)
+
+    facts = [window("justwatch"), window("s")]
+    for moment, ends in ((60, {"justwatch": None, "s": 200}), (200, {"justwatch": 200, "s": 200})):
+        table = build(facts=facts, as_of=moment).facts["AVAILABLE"]
+        assert dict(zip(table["source"].to_pylist(), table["end_ts"].to_pylist(), strict=True)) == ends
 
 
 def test_keep_leaves_out_facts_and_changes_the_hash():

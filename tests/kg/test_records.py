@@ -91,6 +91,7 @@ def test_dates_that_are_none(day):
         ("Content", "content:a", {"observed_ts": 1_700_000_000_000}),
         ("Platform", "platform:p", {"kind": "shop"}),
         ("License", "license:l", {"exclusivity": "maybe"}),
+        ("License", "license:l", {"valid_from_ts": 20, "valid_until_ts": 20}),
         ("Person", "content:a", {}),
         ("Person", "person:", {}),
         ("Film", "film:a", {}),
