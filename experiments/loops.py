@@ -3,14 +3,19 @@
 b users asked for · i contents · e events."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
-from configs.registry import Registry
+from configs.registry import Registry, SettingError, fill
 from experiments.splits import Part
+from models.following import FollowingConfig
+from models.heads import HeadConfig, Moments, fit_head, heads
+from models.instant import EARLIEST_TS, InstantConfig, Signals
 from models.interface import Recommender, Users
+from models.loop import AdaptationLoop, Bases, LoopConfig, MemoryStore
 
 
 class Loop(ABC):
@@ -72,3 +77,97 @@ class Live(Loop):
 
     def scores(self, users: Users, at_ts: np.ndarray) -> np.ndarray:
         return self.model.score(users)
+
+
+@dataclass(frozen=True)
+class InstantLoopConfig:
+    """Settings of :class:`Instant`."""
+
+    head: str = "linear"
+    """A registered head."""
+    width: int = 64
+    """Numbers in an adapter, twice this a rank; see :class:`models.heads.HeadConfig`."""
+    weight: float = 4e-4
+    """What one event is worth on the scale of the model's scores."""
+    gap_s: float = 60.0
+    """See :class:`models.following.FollowingConfig`."""
+    popularity: float = 0.5
+    """See :class:`models.following.FollowingConfig`."""
+    instant: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of :class:`models.instant.InstantConfig`; one fade is one rank."""
+    fade: float = 2.0
+    """After how many later likes one counts half, where ``instant`` names no fades."""
+    bound: float = 1.5
+    """Of the adapter's length, where ``instant`` names none."""
+    live_history: bool = True
+    """Off, the model is told the history at the split alone."""
+    instant_tier: bool = True
+    """Off, nothing is learned: the model answers to the bit."""
+
+    def __post_init__(self) -> None:
+        if self.head not in heads:
+            raise SettingError(f"head must be one of {', '.join(heads)}, got {self.head!r}: name one of them")
+        self.tier(), self.head_config()  # refuse what cannot be
+
+    def tier(self) -> InstantConfig:
+        """How events move adapters."""
+        own = {"fades": [self.fade], "bound": self.bound} | dict(self.instant)
+        return fill(InstantConfig, own, "instant")
+
+    def head_config(self) -> HeadConfig:
+        """How the head is fitted."""
+        following = FollowingConfig(gap_s=self.gap_s, popularity=self.popularity)
+        return HeadConfig(self.width, len(self.tier().fades), self.weight, following)
+
+
+@loops.register("instant", InstantLoopConfig)
+class Instant(Loop):
+    """Every like moves its person's adapter, which bends a head fitted once on training.
+
+    The likes of the history at the split are learned first, in order of time; likes without a time are
+    counted and taught to nobody.
+    """
+
+    config: InstantLoopConfig
+
+    def begin(self, model: Recommender, part: Part) -> None:
+        super().begin(model, part)
+        settings = self.config
+        head = fit_head(settings.head, settings.head_config(), part.training)
+        steps = LoopConfig(settings.live_history, settings.instant_tier, instant=settings.tier())
+        bases = Bases(model.score, frozen=self._frozen)
+        self.loop, self._given = AdaptationLoop(bases, head, MemoryStore(head.spec), steps, self._past), 0
+        self._told: dict[str, list[Signals]] = {}
+        history = part.history
+        users = np.repeat(np.arange(history.shape[0]), np.diff(history.indptr))
+        self._teach(users, history.indices.astype(np.int64), part.times.data)
+
+    def scores(self, users: Users, at_ts: np.ndarray) -> np.ndarray:
+        return self.loop.scores(users, [str(row) for row in users.rows.tolist()], Moments(at_ts))
+
+    def learn(self, user_rows: np.ndarray, contents: np.ndarray, at_ts: np.ndarray) -> None:
+        super().learn(user_rows, contents, at_ts)
+        self._teach(user_rows, contents, at_ts)
+
+    def _teach(self, user_rows: np.ndarray, contents: np.ndarray, at_ts: np.ndarray) -> None:
+        timed = np.flatnonzero(at_ts >= EARLIEST_TS)
+        order = timed[np.lexsort((contents[timed], at_ts[timed], user_rows[timed]))]
+        numbers = self._given + 1 + np.arange(len(order))
+        self._given += len(order)
+        events = Signals(contents[order], np.ones(len(order), np.float32), at_ts[order], numbers)
+        people, starts = np.unique(user_rows[order], return_index=True)
+        places = np.split(np.arange(len(order)), starts[1:])
+        told = {
+            str(row): events.only(some)
+            for row, some in zip(people.tolist(), places, strict=True)
+            if len(some)
+        }
+        for user_id, signals in told.items():
+            self._told.setdefault(user_id, []).append(signals)
+        self.loop.learn(told)
+
+    def _past(self, user_id: str) -> Signals:
+        return Signals.joined(self._told[user_id])
+
+    def _frozen(self, users: Users) -> Users:
+        return Users(users.rows, self.part.history[users.rows], self.part.times[users.rows])
