@@ -1,27 +1,34 @@
 """Trains the query router on made-up queries, calibrates it, and measures it beside what is simpler.
 
-Four parts of templates never meet: trained on; chosen and tempered on; calibrated on; tested on."""
+Four parts of templates never meet: trained on; chosen on; and, written apart, calibrated on and tested on."""
 
-import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from configs.registry import SettingError, fill
-from experiments.routing import Row, Scored, border_of, calibrated, measure_rows
-from experiments.routing_baselines import key_words, linear
+from experiments.router_fit import FitConfig, Progress, Read, fit_grnn, fit_linear
+from experiments.routing import Row, Scored, border_of, chosen_f1, measure_row, temperature_of
+from experiments.routing_baselines import key_words
 from kg.arrays import GraphArrays
-from models.fastgrnn import FastGRNNConfig, QueryClassifier
-from models.queries import INTENTS, ORDERS, Queries, Query, misspell
-from models.router import Calibration, Router, buckets_of, dequantise, quantise, words_of
+from models.fastgrnn import FastGRNNConfig
+from models.queries import INTENTS, ORDERS, Queries, Query, Template, are_kin, misspell, words_in
+from models.reading import Spelled, quantise, words_of
+from models.router import Calibration, Router, softmax, words_to
 from models.slots import Gazetteer
+from models.spelling import Speller
 
-Progress = Callable[[str], None]
+GRNN_ROW, LINEAR_ROW, BOTH_ROW, WORDS_ROW = (
+    "FastGRNN int8",
+    "TF-IDF regression int8",
+    "both together",
+    "key words",
+)
+"""Rows of the table; one of the first three is served."""
 
 
 @dataclass(frozen=True)
@@ -30,28 +37,23 @@ class RouterConfig:
 
     seed: int = 0
     """Of the cut, the fillings and the training."""
-    each: int = 40
-    held_each: int = 20
+    each: int = 20
+    held_each: int = 10
     misspelt_share: float = 0.4
-    word_dropout: float = 0.1
-    unmasked_share: float = 0.2
-    epochs: int = 12
-    batch: int = 128
-    learning_rate: float = 0.004
-    weight_decay: float = 0.0001
+    missing_share: float = 0.2
+    unmasked_share: float = 0.15
     coverage: float = 0.9
     threshold: float = 0.5
-    model: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of :class:`FastGRNNConfig`."""
+    fit: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of :class:`FitConfig`."""
 
     def __post_init__(self) -> None:
-        counts = (self.each, self.held_each, self.epochs, self.batch)
-        shares = (self.misspelt_share, self.word_dropout, self.unmasked_share, self.coverage, self.threshold)
-        if min(counts) < 1 or not all(0 <= share < 1 for share in shares) or not self.learning_rate > 0:
-            raise SettingError(
-                f"counts are 1 or more, shares in 0..1 and the learning rate above 0, got {asdict(self)}"
-            )
-        fill(FastGRNNConfig, self.model, "model of the router")
+        shares = (self.misspelt_share, self.missing_share, self.unmasked_share, self.coverage, self.threshold)
+        if min(self.each, self.held_each) < 1 or not all(0 <= share < 1 for share in shares):
+            raise SettingError(f"counts are 1 or more and shares in 0..1, got {asdict(self)}")
+        fill(
+            FastGRNNConfig, fill(FitConfig, self.fit, "fit of the router").model or {}, "model of the router"
+        )
 
 
 @dataclass(frozen=True)
@@ -59,17 +61,17 @@ class RouterResult:
     """A trained router and what it and its references reach."""
 
     router: Router
-    """Rounded to int8 and calibrated."""
+    """The served one, rounded to int8 and calibrated."""
     rows: tuple[Row, ...]
-    """FastGRNN first, then the logistic regression and the key words."""
+    """FastGRNN, the regression, both together, and key words."""
     ahead: str
-    """Name of the row that has the higher macro F1 on the templates for choosing; saved is FastGRNN."""
+    """Row that is served: the highest macro F1 on the templates for choosing."""
     queries: Mapping[str, int]
     """Part -> queries."""
     templates: Mapping[str, int]
     """Part -> templates."""
     train_s: float
-    """Wall seconds of the training of FastGRNN."""
+    """Wall seconds of both fits."""
     config: RouterConfig
     graph_hash: str
 
@@ -118,24 +120,23 @@ def train_router(
     gazetteer = Gazetteer.of(graph)
     parts = draw_parts(made, settings)
     check_leaks(parts)
-    parts = masked(parts, gazetteer, settings)
+    words = known_words(made)
+    spelled = Spelled(gazetteer, Speller(words))
     started = time.perf_counter()
-    module = fit(parts, gazetteer, settings, say)
+    weights = fit_members(parts, spelled, settings, say)
     train_s = time.perf_counter() - started
     say("calibrate and measure")
-    router = _calibrated_router(Router(quantise(module.floats()), None, gazetteer), parts, settings)
-    regression = linear(parts.train)
-    scorers = {
-        "FastGRNN int8": router.logits,
-        "TF-IDF logistic regression": lambda text: regression(gazetteer.mask(text)),
-        "key words": key_words,
+    routers = _members(weights, words_to(words), gazetteer, parts)
+    scorers = {name: router.logits for name, router in routers.items()} | {WORDS_ROW: key_words}
+    scored = {
+        name: {part: _score(scorer, own) for part, own in parts.held.items()}
+        for name, scorer in scorers.items()
     }
-    scored = {name: _scored(scorer, parts.held) for name, scorer in scorers.items()}
-    rows, chosen = measure_rows(scored, settings.coverage, settings.seed)
+    ahead = max(routers, key=lambda name: chosen_f1(scored[name]))
     return RouterResult(
-        router,
-        rows,
-        max(chosen, key=lambda name: chosen[name]),
+        _calibrated(routers[ahead], scored[ahead]["calibrate"], settings),
+        tuple(measure_row(name, own, settings.coverage, settings.seed) for name, own in scored.items()),
+        ahead,
         {"train": len(parts.train)} | {name: len(own) for name, own in parts.held.items()},
         {name: len({query.template for query in own}) for name, own in parts.held.items()}
         | {"train": len({query.template for query in parts.train})},
@@ -145,23 +146,58 @@ def train_router(
     )
 
 
+def known_words(made: Queries) -> list[str]:
+    """Words that slips are set right to: of the training templates, commonest first, and of the lexicon."""
+    times = Counter(
+        word
+        for one in made.templates
+        if one.part == "train"
+        for own in sorted(words_in(one.text))
+        for word in words_of(own)
+    )
+    said = [
+        word
+        for slots in made.lexicon.values()
+        for words in slots.values()
+        for name in words.values()
+        for word in words_of(name)
+    ]
+    return [word for word, _ in sorted(times.items(), key=lambda pair: (-pair[1], pair[0]))] + said
+
+
+def fit_members(
+    parts: "Parts", spelled: Spelled, settings: RouterConfig, say: Progress
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Weights of FastGRNN and of the regression, both int8, fitted on the same queries."""
+    config = fill(FitConfig, settings.fit, "fit of the router")
+    train = read_for_training(parts.train, spelled, settings)
+    choose = [_read(parts.held[name], spelled) for name in ("choose", "choose-misspelt")]
+    say("fit the regression")
+    linear = fit_linear(train, config.inverse_penalty)
+    return quantise(fit_grnn(train, choose, config, settings.seed, say).floats()), linear
+
+
 def draw_parts(made: Queries, settings: RouterConfig) -> Parts:
-    """Queries of all parts; a share of those for training is misspelt."""
+    """Queries of all parts; a share of those to train on is misspelt; none held out equals one of these."""
     rng = np.random.default_rng([settings.seed, 77])
     train = [
         _misspelt(query, rng) if rng.random() < settings.misspelt_share else query
         for query in made.draw("train", settings.each)
     ]
-    held: dict[str, Sequence[Query]] = {}
+    seen, held = {query.text.lower() for query in train}, {}
     for part in ("choose", "calibrate", "test", ORDERS):
-        held[part] = made.draw(part, settings.held_each)
-        held[f"{part}-misspelt"] = [_misspelt(query, rng) for query in held[part]]
+        drawn = made.draw(part, settings.held_each)
+        held[part] = [query for query in drawn if query.text.lower() not in seen]
+        slipped = [_misspelt(query, rng) for query in held[part]]
+        held[f"{part}-misspelt"] = [query for query in slipped if query.text.lower() not in seen]
     return Parts(train, held)
 
 
 def check_leaks(parts: Parts) -> None:
-    """Refuses held-out queries whose template, sentence or title was trained on."""
-    own = {query.template.text for query in parts.train}
+    """Refuses held-out queries whose template, one of its family, sentence or title was trained on."""
+    own = {query.template for query in parts.train}
+    _check_kin(own, {query.template for queries in parts.held.values() for query in queries})
+    own = {one.text for one in own}
     texts = {query.text.lower() for query in parts.train}
     titles = {words.lower() for query in parts.train for words in _names(query)}
     for part, queries in parts.held.items():
@@ -178,117 +214,65 @@ def check_leaks(parts: Parts) -> None:
                     )
 
 
-def masked(parts: Parts, gazetteer: Gazetteer, settings: RouterConfig) -> Parts:
-    """Training queries as a router reads them; in a share names stay, for names that no graph knows."""
-    rng = np.random.default_rng([settings.seed, 80])
-    train = [
-        query if rng.random() < settings.unmasked_share else replace(query, text=gazetteer.mask(query.text))
-        for query in parts.train
-    ]
-    return Parts(train, parts.held)
-
-
-def fit(parts: Parts, gazetteer: Gazetteer, settings: RouterConfig, say: Progress) -> QueryClassifier:
-    """Trains on batches of queries; keeps the epoch with the best macro F1 on the part for choosing."""
-    torch.manual_seed(settings.seed)
-    rng = np.random.default_rng([settings.seed, 78])
-    module = QueryClassifier(fill(FastGRNNConfig, settings.model, "model of the router"))
-    train, choose = (
-        _Encoded(parts.train),
-        [
-            _Encoded(parts.held["choose"]),
-            _Encoded(parts.held["choose-misspelt"]),
-        ],
-    )
-    steps = settings.epochs * -(-len(parts.train) // settings.batch)
-    optimizer = torch.optim.AdamW(
-        module.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, steps, pct_start=0.15)
-    best, kept = -np.inf, module.state_dict()
-    for epoch in range(settings.epochs):
-        module.train()
-        for rows in np.array_split(rng.permutation(len(parts.train)), -(-len(parts.train) // settings.batch)):
-            loss = nn.functional.cross_entropy(
-                module(*train.batch(rows, rng, settings.word_dropout)),
-                train.intents[rows],
-                label_smoothing=0.05,
+def _check_kin(train: Set[Template], held: Set[Template]) -> None:
+    said: dict[tuple[str, str], list[tuple[frozenset[str], Template]]] = {}
+    for one in train:
+        said.setdefault((one.intent, one.language), []).append((words_in(one.text), one))
+    for one in held:
+        if one.part == ORDERS:
+            continue
+        words = words_in(one.text)
+        near = (other for own, other in said.get((one.intent, one.language), ()) if are_kin(words, own))
+        if other := next(near, None):
+            raise LeakError(
+                f"the part {one.part} must not share a template's family with the training, {one.text!r} is "
+                f"kin of {other.text!r}: write another one"
             )
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-        value = -float(np.mean([_loss(module, part) for part in choose]))
-        say(f"epoch {epoch + 1} of {settings.epochs}, likelihood on the templates for choosing {value:.3f}")
-        if value > best:
-            best, kept = value, copy.deepcopy(module.state_dict())
-    module.load_state_dict(kept)
-    return module.eval()
 
 
-def rounded(module: QueryClassifier) -> QueryClassifier:
-    """A copy of the classifier with the weights that int8 keeps: what :class:`Router` must equal."""
-    other = QueryClassifier(module.config)
-    other.take(dequantise(quantise(module.floats())))
-    return other.eval()
+def read_for_training(queries: Sequence[Query], spelled: Spelled, settings: RouterConfig) -> Read:
+    """Queries as a router reads them, some words missing; in a share names stay, for names no graph knows."""
+    rng, bare = np.random.default_rng([settings.seed, 80]), Spelled(None, spelled.speller)
+    words = []
+    for query in queries:
+        own = (bare if rng.random() < settings.unmasked_share else spelled).words(query.text)
+        words.append([word for word in own if rng.random() >= settings.missing_share] or own)
+    return Read(words, _intents(queries))
 
 
-def logits_of(module: QueryClassifier, texts: Sequence[str]) -> np.ndarray:
-    """(q, c) float32 of a classifier in torch."""
-    encoded = _Encoded([Query(text, INTENTS[0], None) for text in texts])  # type: ignore[arg-type]
-    with torch.no_grad():
-        return module(*encoded.batch(np.arange(len(texts)), None, 0.0)).numpy()
+def _read(queries: Sequence[Query], spelled: Spelled) -> Read:
+    return Read([spelled.words(query.text) for query in queries], _intents(queries))
 
 
-class _Encoded:
-    """Queries as rows of distinct words."""
-
-    def __init__(self, queries: Sequence[Query]) -> None:
-        self.words: dict[str, int] = {}
-        self.rows = [
-            [self.words.setdefault(word, len(self.words)) for word in words_of(query.text)]
-            for query in queries
-        ]
-        self.grams = [torch.from_numpy(buckets_of(word).copy()) for word in self.words]
-        self.intents = torch.tensor([INTENTS.index(query.intent) for query in queries])
-
-    def batch(
-        self, which: np.ndarray, rng: np.random.Generator | None, dropout: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """What :class:`QueryClassifier` reads; ``dropout`` is the share of words left out, never all."""
-        kept = [self.rows[row] for row in which]
-        if rng is not None and dropout:
-            kept = [[word for word in row if rng.random() >= dropout] or row for row in kept]
-        distinct = sorted({word for row in kept for word in row}) or [0]
-        at = {word: place for place, word in enumerate(distinct)}
-        place = torch.full((len(kept), max(1, *(len(row) for row in kept), 1)), -1)
-        for line, row in enumerate(kept):
-            place[line, : len(row)] = torch.tensor([at[word] for word in row], dtype=torch.long)
-        grams = [self.grams[word] for word in distinct] if self.grams else [torch.zeros(1, dtype=torch.long)]
-        sizes = torch.tensor([0, *(len(own) for own in grams[:-1])])
-        return torch.cat(grams), sizes.cumsum(0), place
+def _intents(queries: Sequence[Query]) -> np.ndarray:
+    return np.array([INTENTS.index(query.intent) for query in queries])
 
 
-@torch.no_grad()
-def _loss(module: QueryClassifier, part: _Encoded) -> float:
-    module.eval()
-    logits = module(*part.batch(np.arange(len(part.rows)), None, 0.0))
-    return nn.functional.cross_entropy(logits, part.intents).item()
+def _members(
+    weights: tuple[dict[str, np.ndarray], dict[str, np.ndarray]],
+    words: np.ndarray,
+    gazetteer: Gazetteer,
+    parts: Parts,
+) -> dict[str, Router]:
+    """Row -> router: each member alone, and the mean of both at the temperatures of the part for choosing."""
+    grnn, linear = ({**own, "words": words} for own in weights)
+    made = {GRNN_ROW: Router(grnn, None, gazetteer), LINEAR_ROW: Router(linear, None, gazetteer)}
+    queries = [*parts.held["choose"], *parts.held["choose-misspelt"]]
+    heat = [_temperature(_score(router.logits, queries)) for router in made.values()]
+    blend = np.array([0.5 / one for one in heat], np.float32)
+    return made | {BOTH_ROW: Router({**grnn, **linear, "blend": blend}, None, gazetteer)}
 
 
-def _calibrated_router(router: Router, parts: Parts, settings: RouterConfig) -> Router:
-    held = {
-        name: _score(router.logits, parts.held[name]) for name in ("choose", "choose-misspelt", "calibrate")
-    }
-    temperature, chances = calibrated(held["choose"], held["choose-misspelt"], held["calibrate"])
-    border = border_of(chances, held["calibrate"].intents, settings.coverage)
+def _temperature(part: Scored) -> float:
+    return temperature_of(part.logits, part.intents)
+
+
+def _calibrated(router: Router, part: Scored, settings: RouterConfig) -> Router:
+    """Temperature and border from the templates for calibration: one number each from many."""
+    temperature = _temperature(part)
+    border = border_of(softmax(part.logits / temperature), part.intents, settings.coverage)
     calibration = Calibration(temperature, settings.threshold, border, settings.coverage)
     return Router(router.weights, calibration, router.gazetteer)
-
-
-def _scored(scorer: Callable[[str], np.ndarray], held: Mapping[str, Sequence[Query]]) -> dict[str, Scored]:
-    return {part: _score(scorer, queries) for part, queries in held.items()}
 
 
 def _score(scorer: Callable[[str], np.ndarray], queries: Sequence[Query]) -> Scored:
@@ -303,10 +287,6 @@ def _score(scorer: Callable[[str], np.ndarray], queries: Sequence[Query]) -> Sco
 
 def _misspelt(query: Query, rng: np.random.Generator) -> Query:
     return replace(query, text=misspell(query.text, rng))
-
-
-def _read(queries: Sequence[Query], gazetteer: Gazetteer) -> list[Query]:
-    return [replace(query, text=gazetteer.mask(query.text)) for query in queries]
 
 
 def _names(query: Query) -> list[str]:

@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from models.queries import INTENTS
 from models.router import softmax
 
-REDRAWS = 200
+REDRAWS = 100
 """How often held-out templates are dealt anew to calibration and test."""
 
 
@@ -33,11 +33,13 @@ class Row:
 
     name: str
     macro_f1: float
-    """On templates that nothing has seen."""
+    """On templates for testing, written apart from those of the training."""
     macro_f1_misspelt: float
     """On the same, misspelt."""
     macro_f1_orders: float
     """On word orders that no other part has."""
+    macro_f1_choose: float
+    """On the templates for choosing, plain and misspelt: what chose the one that is served."""
     calibration_error: float
     """On the test templates."""
     calibration_error_redrawn: float
@@ -52,36 +54,31 @@ class Row:
     """The class with the lowest F1 on the test templates, and that F1."""
 
 
-def measure_rows(
-    scored: Mapping[str, Mapping[str, Scored]], coverage: float, seed: int
-) -> tuple[tuple[Row, ...], dict[str, float]]:
-    """Rows of all models, and each one's macro F1 on the templates for choosing, misspelt ones as heavy.
+def chosen_f1(parts: Mapping[str, Scored]) -> float:
+    """Macro F1 on the templates for choosing, misspelt ones as heavy."""
+    return float(np.mean([_f1_of(parts["choose"]).mean(), _f1_of(parts["choose-misspelt"]).mean()]))
+
+
+def measure_row(name: str, parts: Mapping[str, Scored], coverage: float, seed: int) -> Row:
+    """The row of a model.
 
     Args:
-        scored: model -> part -> what it gave, with parts choose, calibrate, test, orders and misspelt twins.
+        name: of the model.
+        parts: what it gave, with parts choose, calibrate, test, orders and misspelt twins.
         coverage: promised of the conformal sets, 0 to 1.
         seed: of the redraws.
     """
-    rows, chosen = [], {}
-    for name, parts in scored.items():
-        chosen[name] = float(
-            np.mean([_f1_of(parts["choose"]).mean(), _f1_of(parts["choose-misspelt"]).mean()])
-        )
-        rows.append(_row(name, parts, coverage, seed))
-    return tuple(rows), chosen
-
-
-def _row(name: str, parts: Mapping[str, Scored], coverage: float, seed: int) -> Row:
-    temperature, known = calibrated(parts["choose"], parts["choose-misspelt"], parts["calibrate"])
+    temperature, known = calibrated(parts["calibrate"])
     test, own = parts["test"], _f1_of(parts["test"])
     chances = softmax(test.logits / temperature)
     border = border_of(known, parts["calibrate"].intents, coverage)
-    redrawn = redraw(parts["calibrate"], test, temperature, coverage, seed)
+    redrawn = redraw(parts["calibrate"], test, coverage, seed)
     return Row(
         name,
         float(own.mean()),
         float(_f1_of(parts["test-misspelt"]).mean()),
         float(_f1_of(parts["orders"]).mean()),
+        chosen_f1(parts),
         calibration_error(chances, test.intents),
         redrawn[0],
         covered(chances, test.intents, border),
@@ -132,10 +129,9 @@ def temperature_of(logits: np.ndarray, intents: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(entropy, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
 
 
-def calibrated(choose: Scored, misspelt: Scored, calibrate: Scored) -> tuple[float, np.ndarray]:
-    """Temperature from the part for choosing, plain and misspelt; (q, c) chances of that for calibration."""
-    logits = np.concatenate((choose.logits, misspelt.logits))
-    temperature = temperature_of(logits, np.concatenate((choose.intents, misspelt.intents)))
+def calibrated(calibrate: Scored) -> tuple[float, np.ndarray]:
+    """Temperature of the part for calibration, and (q, c) chances of it."""
+    temperature = temperature_of(calibrate.logits, calibrate.intents)
     return temperature, softmax(calibrate.logits / temperature)
 
 
@@ -165,24 +161,31 @@ def covered(chances: np.ndarray, intents: np.ndarray, border: float) -> float:
     return float((chances[np.arange(len(intents)), intents] >= border).mean())
 
 
-def redraw(
-    calibrate: Scored, test: Scored, temperature: float, coverage: float, seed: int
-) -> tuple[float, float]:
+def redraw(calibrate: Scored, test: Scored, coverage: float, seed: int) -> tuple[float, float]:
     """Mean calibration error and coverage over random divisions of held-out templates into halves.
 
-    No model has seen either part, so each division is as good as the one that was made; fillings of a
-    template fall together, so one division alone tells little.
+    No model has seen either part, and temperature and border are found anew in each first half, so each is as
+    good as the one that was made; fillings of a template fall together, so one division alone tells little.
     """
-    chances = softmax(np.concatenate((calibrate.logits, test.logits)) / temperature)
-    intents = np.concatenate((calibrate.intents, test.intents))
-    templates = np.concatenate((calibrate.templates, test.templates + calibrate.templates.max() + 1))
+    both = Scored(
+        np.concatenate((calibrate.logits, test.logits)),
+        np.concatenate((calibrate.intents, test.intents)),
+        np.concatenate((calibrate.templates, test.templates + calibrate.templates.max() + 1)),
+    )
     rng, errors, shares = np.random.default_rng([seed, 79]), [], []
     for _ in range(REDRAWS):
-        first = np.isin(templates, rng.permutation(templates.max() + 1)[: calibrate.templates.max() + 1])
-        border = border_of(chances[first], intents[first], coverage)
-        errors.append(calibration_error(chances[~first], intents[~first]))
-        shares.append(covered(chances[~first], intents[~first], border))
+        drawn = rng.permutation(both.templates.max() + 1)[: calibrate.templates.max() + 1]
+        first = np.isin(both.templates, drawn)
+        temperature, known = calibrated(_rows_of(both, first))
+        border = border_of(known, both.intents[first], coverage)
+        chances = softmax(both.logits[~first] / temperature)
+        errors.append(calibration_error(chances, both.intents[~first]))
+        shares.append(covered(chances, both.intents[~first], border))
     return float(np.mean(errors)), float(np.mean(shares))
+
+
+def _rows_of(part: Scored, which: np.ndarray) -> Scored:
+    return Scored(part.logits[which], part.intents[which], part.templates[which])
 
 
 def _f1_of(part: Scored) -> np.ndarray:

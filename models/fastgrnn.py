@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from configs.registry import SettingError
 from models.queries import INTENTS
-from models.router import BUCKETS
+from models.reading import BUCKETS
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class QueryClassifier(nn.Module):
         return self.head(torch.cat((state, mean), 1))
 
     def floats(self) -> dict[str, np.ndarray]:
-        """Weights under the names of :func:`models.router.quantise`."""
+        """Weights under the names of :func:`models.reading.quantise`."""
         cell = self.cell
         named = {
             name: getattr(cell, name) for name in ("w1", "w2", "u1", "u2", "bias_z", "bias_h", "zeta_nu")

@@ -1,10 +1,11 @@
 """Makes queries of a known class out of templates, and cuts templates, titles and people into parts.
 
-A part holds whole templates and whole titles: what is tested is other sentences about other titles, never
-other fillings of a sentence that was trained on."""
+A part holds whole families of templates and whole titles: what is tested is other sentences about other
+titles, never other fillings or a paraphrase of a sentence that was trained on."""
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,16 +28,19 @@ INTENTS = (
 PARTS = ("train", "choose", "calibrate", "test")
 ORDERS = "orders"
 """Part of the word orders that no other part has."""
-SHARES = (0.68, 0.08, 0.12, 0.12)
-"""Of templates, titles and people, by part."""
+POOL = ("router/templates.yaml", "router/typed.yaml", "router/languages.yaml")
+"""Templates that are trained on and chosen on."""
+HELD = "router/held.yaml"
+"""Templates that are calibrated on and tested on, written apart from the others."""
+SHARES: Mapping[str, float] = {"train": 0.85, "choose": 0.15, "calibrate": 0.5, "test": 0.5}
+"""Of the families of the pool, and of those held."""
+NAME_SHARES = (0.68, 0.08, 0.12, 0.12)
+"""Of titles and people, by part."""
+KIN = 0.6
+"""Templates that share more than this of their words are of one family."""
 _CHOICE, _SLOT = re.compile(r"\[([^\]]*)\]"), re.compile(r"\{([a-z]+)([23]?)\}")
+_WORD = re.compile(r"\w+")
 _KEYS = "qwertyuiop asdfghjkl zxcvbnm"
-_AROUND: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
-    "en": (("hey,", "hi,", "please,", "so", "ok,", "can you tell me:"), ("?", "please", "thanks", "!")),
-    "de": (("hallo,", "bitte,", "also", "sag mal,"), ("?", "bitte", "danke")),
-    "es": (("hola,", "por favor,", "oye,"), ("?", "por favor", "gracias")),
-    "fr": (("bonjour,", "salut,", "dis,"), ("?", "s'il te plaît", "merci")),
-}
 
 
 @dataclass(frozen=True)
@@ -68,14 +72,24 @@ class Queries:
     Args:
         graph: gives titles, people and platforms; one that has none of a kind gets a few made-up names.
         seed: of the cut and of all draws.
-        templates: class -> language -> sentences; None takes ``configs/router/templates.yaml``.
+        pool: class -> language -> sentences to train and choose on; None takes the files of :data:`POOL`.
+        held: as ``pool``, to calibrate and test on; None takes :data:`HELD`.
+
+    Queries for training are varied: other words of the same meaning, a greeting before, thanks behind. All
+    others are filled as they were written.
     """
 
-    def __init__(self, graph: GraphArrays, seed: int = 0, templates: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        graph: GraphArrays,
+        seed: int = 0,
+        pool: Mapping[str, Any] | None = None,
+        held: Mapping[str, Any] | None = None,
+    ) -> None:
         self.seed = seed
-        self.templates = cut(templates or load("router/templates.yaml"), seed)
-        self.lexicon = load("router/lexicon.yaml")
-        self.platforms = names(graph, "Platform", "name") or ["Netflix", "Disney+", "Hulu"]
+        self.templates = cut(pool or joined([load(name) for name in POOL]), held or load(HELD), seed)
+        self.lexicon, self.around = load("router/lexicon.yaml"), load("router/around.yaml")
+        self.platforms = sorted({*names(graph, "Platform", "name"), *self.lexicon["en"]["platform"].values()})
         self._titles = _by_part(names(graph, "Content", "title"), "Harbour", seed)
         self._people = _by_part(names(graph, "Person", "name"), "Ada Storm", seed)
 
@@ -92,12 +106,14 @@ class Queries:
     def _fill(self, template: Template, rng: np.random.Generator) -> Query:
         slots: dict[str, str] = {}
         text = _CHOICE.sub(lambda found: _pick(found.group(1).split("|"), rng), template.text)
+        if template.part == "train":
+            text = _varied(text, self.around[template.language], rng)
         for slot, number in dict.fromkeys(_SLOT.findall(text)):
             while (words := self._word(slot, template, rng)) in slots.values():
                 continue
             slots[slot + number] = words
         text = _SLOT.sub(lambda found: slots[found.group(1) + found.group(2)], text)
-        return Query(_around(text, template.language, rng), template.intent, template, slots)
+        return Query(" ".join(text.split()), template.intent, template, slots)
 
     def _word(self, slot: str, template: Template, rng: np.random.Generator) -> str:
         if slot in ("title", "person"):
@@ -112,27 +128,76 @@ class Queries:
         return _pick(list(self.lexicon[template.language][slot].values()), rng)
 
 
-def cut(templates: Mapping[str, Any], seed: int) -> tuple[Template, ...]:
-    """Every template with its part: by shares within a class and a language; word orders apart.
+def joined(files: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[str]]]:
+    """Sentences of several files under class and language."""
+    made: dict[str, dict[str, list[str]]] = {}
+    for file in files:
+        for intent, languages in file.items():
+            for language, sentences in languages.items():
+                made.setdefault(intent, {}).setdefault(language, []).extend(sentences)
+    return made
+
+
+def cut(pool: Mapping[str, Any], held: Mapping[str, Any], seed: int) -> tuple[Template, ...]:
+    """Every template with its part: families by a hash within a class and a language; word orders apart.
 
     Raises:
         SettingError: a class that is none of :data:`INTENTS` or is missing, or a sentence that stands twice.
     """
-    if set(templates) != set(INTENTS):
-        raise SettingError(f"templates must have the classes {', '.join(INTENTS)}, got {sorted(templates)}")
     made = []
-    for at, intent in enumerate(INTENTS):
-        for language, sentences in templates[intent].items():
-            is_order = language.endswith("-orders")
-            rng = np.random.default_rng([seed, at, *language.encode()])
-            borders = np.cumsum(SHARES) * len(sentences)
-            for place, which in enumerate(rng.permutation(len(sentences))):
-                part = ORDERS if is_order else PARTS[int(np.searchsorted(borders, place, side="right"))]
-                made.append(Template(intent, language[:2], sentences[which], part))
-    twice = {one.text for one in made if sum(one.text == other.text for other in made) > 1}
-    if twice:
-        raise SettingError(f"a sentence stands in one class and once, these do not: {sorted(twice)[:3]}")
+    for source, parts in ((pool, PARTS[:2]), (held, PARTS[2:])):
+        if set(source) != set(INTENTS):
+            raise SettingError(f"templates must have the classes {', '.join(INTENTS)}, got {sorted(source)}")
+        for intent in INTENTS:
+            for language, sentences in source[intent].items():
+                for text, part in _dealt(sentences, f"{seed}:{intent}:{language}", parts):
+                    is_order = language.endswith("-orders")
+                    made.append(Template(intent, language[:2], text, ORDERS if is_order else part))
+    times = Counter(one.text for one in made)
+    if twice := sorted(text for text, count in times.items() if count > 1):
+        raise SettingError(f"a sentence stands in one class and once, these do not: {twice[:3]}")
     return tuple(made)
+
+
+def words_in(template: str) -> frozenset[str]:
+    """Words of a template, those of all its choices, and its slots.
+
+    Example:
+        >>> sorted(words_in("[who|which person] directed {title}?"))
+        ['directed', 'person', 'title', 'which', 'who']
+    """
+    return frozenset(_WORD.findall(template.lower()))
+
+
+def are_kin(first: frozenset[str], second: frozenset[str]) -> bool:
+    """Whether two templates say nearly the same: they share more than :data:`KIN` of their words."""
+    return len(first & second) > KIN * len(first | second)
+
+
+def families(sentences: Sequence[str]) -> list[list[str]]:
+    """Templates by family: kin, and kin of kin, stand together."""
+    made: list[list[tuple[str, frozenset[str]]]] = []
+    for text in sentences:
+        words = words_in(text)
+        near = [own for own in made if any(are_kin(words, other) for _, other in own)]
+        made = [own for own in made if own not in near]
+        made.append([(text, words), *(member for own in near for member in own)])
+    return [sorted(text for text, _ in own) for own in made]
+
+
+def _dealt(sentences: Sequence[str], salt: str, parts: Sequence[str]) -> list[tuple[str, str]]:
+    """Sentences with their part; families in the order of their hash, cut by :data:`SHARES`."""
+    ordered = sorted(families(sentences), key=lambda own: _hash(f"{salt}:{own[0]}"))
+    first, taken, made = SHARES[parts[0]] * len(sentences), 0, []
+    for own in ordered:
+        part = parts[0] if taken + len(own) / 2 <= first else parts[1]
+        made += [(text, part) for text in own]
+        taken += len(own)
+    return made
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest())
 
 
 def names(graph: GraphArrays, type: str, column: str) -> list[str]:
@@ -170,14 +235,17 @@ def _slip(word: str, rng: np.random.Generator) -> str:
     return word[:at] + (near if near != " " else "e") + word[at + 1 :]
 
 
-def _around(text: str, language: str, rng: np.random.Generator) -> str:
-    before, after = _AROUND[language]
-    text = " ".join(text.split())
+def _varied(text: str, around: Mapping[str, Any], rng: np.random.Generator) -> str:
+    """The sentence in other words of the same meaning, sometimes greeted and thanked."""
+    for alike in around["alike"]:
+        said = next((words for words in alike if f" {words} " in f" {text} "), None)
+        if said is not None and rng.random() < 0.4:
+            text = f" {text} ".replace(f" {said} ", f" {_pick(alike, rng)} ", 1).strip()
     if rng.random() < 0.2:
-        text = f"{_pick(before, rng)} {text}"
+        text = f"{_pick(around['before'], rng)} {text}"
     if rng.random() < 0.3:
-        end = _pick(after, rng)
-        text += end if len(end) == 1 else f" {end}"
+        end = _pick(around["after"], rng)
+        text += end if not end[0].isalnum() else f" {end}"
     return text
 
 
@@ -185,8 +253,7 @@ def _by_part(all_names: Sequence[str], made_up: str, seed: int) -> dict[str, lis
     """Names by part; by a hash of the name, so that a graph that grows moves no name."""
     parts: dict[str, list[str]] = {part: [] for part in PARTS}
     for name in all_names:
-        digest = hashlib.blake2b(f"{seed}:{name.lower()}".encode(), digest_size=4).digest()
-        place = np.searchsorted(np.cumsum(SHARES), int.from_bytes(digest) / 2**32, side="right")
+        place = np.searchsorted(np.cumsum(NAME_SHARES), _hash(f"{seed}:{name.lower()}") / 2**32, side="right")
         parts[PARTS[min(int(place), len(PARTS) - 1)]].append(name)
     for part, own in parts.items():  # three titles stand in one sentence
         own += [f"{made_up} {part.title()} {number}" for number in range(max(0, 4 - len(own)))]

@@ -1,14 +1,11 @@
-"""The query router at work: FastGRNN in int8 by NumPy alone, and when it says that it is unsure.
+"""The query router at work: class and slots of a query by NumPy alone, and when it says that it is unsure.
 
-n words of a query · d width of a word · s width of the state · c classes."""
+c classes · m bytes."""
 
 import shutil
-import unicodedata
 import uuid
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +14,13 @@ from safetensors.numpy import load_file, save_file
 
 from configs.registry import SettingError
 from models.queries import INTENTS
+from models.reading import GRNN, LINEAR, GRNNReader, LinearReader, Spelled, words_of
 from models.slots import Gazetteer, Slots
+from models.spelling import Speller
 from models.verification import ModelError, digest_of, read_manifest, verify, write_manifest
 
-WEIGHTS, FORMAT, SIZE_BYTES = "weights.safetensors", 1, 800_000
+WEIGHTS, FORMAT, SIZE_BYTES = "weights.safetensors", 2, 800_000
 """The last is what all files of a router may have together."""
-MOST_WORDS = 24
-"""Of a query that are read."""
-BUCKETS = 8192
-"""Rows of the table that n-grams are hashed into."""
-_SHORTEST, _LONGEST = 3, 5
-_MATRICES = ("table", "w1", "w2", "u1", "u2", "head")
-_VECTORS = ("bias_z", "bias_h", "bias_head")
 
 
 @dataclass(frozen=True)
@@ -68,19 +60,12 @@ class Calibration:
 
 
 class Router:
-    """Tells the class of a query in well under a millisecond.
-
-    The cell is that of FastGRNN: z = sigma(Wx + Uh + b_z), h~ = tanh(Wx + Uh + b_h),
-    h' = (zeta (1 - z) + nu) * h~ + z * h; W = w1 w2 and U = u1 u2 are low rank and the same in gate and
-    candidate. Matrices are int8 with one scale each, activations float32.
-
-    Source: Kusupati et al., "FastGRNN", NeurIPS 2018, arXiv:1901.02358, eq. 2 and 3. Ours reads, besides the
-    last state, the mean of all, and rounds after training.
+    """Tells the class of a query in well under a millisecond: by FastGRNN, by a regression, or by both.
 
     Args:
-        weights: int8 matrices ``table`` (b, d), ``w1`` (d, r), ``w2`` (r, s), ``u1`` (s, r), ``u2`` (r, s),
-            ``head`` (2s, c), a float32 ``NAME_scale`` (1,) for each, float32 ``bias_z`` and ``bias_h`` (s,),
-            ``bias_head`` (c,) and ``zeta_nu`` (2,).
+        weights: those of :class:`GRNNReader`, of :class:`LinearReader`, or of both and then float32 ``blend``
+            (2,) that their logits are multiplied by before they are added; uint8 ``words`` (m,), the words
+            that slips are set right to, a line each.
         calibration: how its probabilities are read.
         gazetteer: finds slots; None finds none.
 
@@ -94,32 +79,23 @@ class Router:
         calibration: Calibration | None = None,
         gazetteer: Gazetteer | None = None,
     ) -> None:
-        _check(weights)
         self.weights, self.gazetteer = dict(weights), gazetteer
         self.calibration = calibration or Calibration()
-        self._table, self._scale = weights["table"], np.float32(weights["table_scale"][0])
-        self._w1, self._w2, self._u1, self._u2, self._head = (
-            weights[name].astype(np.float32) * weights[f"{name}_scale"] for name in _MATRICES[1:]
-        )
-        self._bias_z, self._bias_h = weights["bias_z"], weights["bias_h"]
-        self._zeta, self._nu = (np.float32(value) for value in weights["zeta_nu"])
+        self._readers = _readers_of(weights)
+        self._spelled = Spelled(gazetteer, Speller(words_from(weights["words"])))
 
     def logits(self, text: str) -> np.ndarray:
         """(c,) float32 before calibration; zeros for a text without a word."""
         words = self.words(text)
-        if not words:
-            return np.zeros(len(INTENTS), np.float32)
-        hashed = [buckets_of(word) for word in words]
-        counts = np.array([len(own) for own in hashed])
-        rows = self._table[np.concatenate(hashed)]  # (g, d) int8
-        borders = np.concatenate(([0], np.cumsum(counts[:-1])))
-        summed = np.add.reduceat(rows, borders, axis=0, dtype=np.int32) * self._scale  # (n, d)
-        return self._head_of((summed.astype(np.float32) @ self._w1) @ self._w2)
+        total = np.zeros(len(INTENTS), np.float32)
+        if words:
+            for factor, reader in self._readers:
+                total += factor * reader.logits(words)
+        return total
 
     def words(self, text: str) -> list[str]:
-        """What is read of a text: known names as the word of their kind."""
-        words = words_of(text)
-        return words_of(self.gazetteer.mask(" ".join(words))) if self.gazetteer and words else words
+        """What is read of a text: known names as the word of their kind, slips set right."""
+        return self._spelled.words(text)
 
     def probabilities(self, text: str) -> np.ndarray:
         """(c,) float64 calibrated, in the order of INTENTS."""
@@ -188,65 +164,6 @@ class Router:
             raise ModelError(f"{folder} has format {manifest.get('format')}, not {FORMAT}: train it again")
         return cls(load_file(folder / WEIGHTS), Calibration(**manifest["calibration"]), gazetteer)
 
-    def _head_of(self, inputs: np.ndarray) -> np.ndarray:
-        """(n, s) of Wx -> (c,)."""
-        state = np.zeros(inputs.shape[1], np.float32)
-        total = np.zeros_like(state)
-        for wx in inputs:
-            both = wx + (state @ self._u1) @ self._u2
-            gate = 1 / (1 + np.exp(-(both + self._bias_z)))
-            state = (self._zeta * (1 - gate) + self._nu) * np.tanh(both + self._bias_h) + gate * state
-            total += state
-        read = np.concatenate((state, total / len(inputs)))  # (2s,)
-        return read @ self._head + self.weights["bias_head"]
-
-
-def words_of(text: str) -> list[str]:
-    """Lower-case words without accents, at most :data:`MOST_WORDS`.
-
-    Example:
-        >>> words_of("Où voir Amélie?")
-        ['ou', 'voir', 'amelie']
-    """
-    if not isinstance(text, str):
-        raise TypeError(f"a query is text, got {type(text).__name__}: pass what the person typed")
-    plain = unicodedata.normalize("NFKD", text[: 64 * MOST_WORDS].lower())
-    kept = "".join(
-        sign if sign.isalnum() or sign == "+" else " " for sign in plain if not unicodedata.combining(sign)
-    )
-    return kept.split()[:MOST_WORDS]
-
-
-@lru_cache(maxsize=65_536)
-def buckets_of(word: str) -> np.ndarray:
-    """(g,) int64 rows of a word's n-grams of 3 to 5 letters, with its borders, and of the word itself."""
-    marked = f"<{word[:32]}>"
-    grams = {
-        marked[at : at + length]
-        for length in range(_SHORTEST, _LONGEST + 1)
-        for at in range(len(marked) - length + 1)
-    }
-    found = [zlib.crc32(gram.encode()) % BUCKETS for gram in sorted(grams | {marked})]
-    rows = np.array(found, np.int64)
-    rows.setflags(write=False)
-    return rows
-
-
-def quantise(floats: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Float weights as a :class:`Router` takes them: int8 matrices with a scale each, to nearest."""
-    made = {name: floats[name].astype(np.float32) for name in (*_VECTORS, "zeta_nu")}
-    for name in _MATRICES:
-        scale = max(float(np.abs(floats[name]).max()), 1e-12) / 127
-        made[name] = np.rint(floats[name] / scale).astype(np.int8)
-        made[f"{name}_scale"] = np.array([scale], np.float32)
-    return made
-
-
-def dequantise(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The float weights that :func:`quantise` rounded to."""
-    floats = {name: weights[name] for name in (*_VECTORS, "zeta_nu")}
-    return floats | {name: weights[name].astype(np.float32) * weights[f"{name}_scale"] for name in _MATRICES}
-
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """(…, c) float64 that sum to 1."""
@@ -254,35 +171,28 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
-def _check(weights: Mapping[str, np.ndarray]) -> None:
-    names: Sequence[str] = (
-        *_MATRICES,
-        *(f"{name}_scale" for name in _MATRICES),
-        *_VECTORS,
-        "zeta_nu",
-    )
-    if set(weights) != set(names):
+def words_to(words: Sequence[str]) -> np.ndarray:
+    """(m,) uint8 of words, a line each; :func:`words_from` reads them."""
+    return np.frombuffer("\n".join(words).encode(), np.uint8).copy()
+
+
+def words_from(lines: np.ndarray) -> list[str]:
+    """The words of :func:`words_to`."""
+    if lines.dtype != np.uint8 or lines.ndim != 1:
         raise ModelError(
-            f"a router has the weights {', '.join(names)}, got {sorted(weights)}: train it again"
+            f"words are (m,) of uint8, got {lines.shape} of {lines.dtype}: train the router again"
         )
-    d, s = weights["w1"].shape[0], len(weights["bias_z"])
-    rank_w, rank_u = weights["w1"].shape[1], weights["u1"].shape[1]
-    shapes = {
-        "table": (BUCKETS, d),
-        "w1": (d, rank_w),
-        "w2": (rank_w, s),
-        "u1": (s, rank_u),
-        "u2": (rank_u, s),
-        "head": (2 * s, len(INTENTS)),
-        "bias_z": (s,),
-        "bias_h": (s,),
-        "bias_head": (len(INTENTS),),
-        "zeta_nu": (2,),
-    }
-    for name in names:
-        shape = shapes.get(name, (1,))
-        kind = np.int8 if name in _MATRICES else np.float32
-        if weights[name].shape != shape or weights[name].dtype != kind:
-            raise ModelError(f"weight {name} must be {shape} of {np.dtype(kind)}: train the router again")
-        if not np.isfinite(weights[name]).all():
-            raise ModelError(f"weight {name} must be finite: train the router again")
+    return lines.tobytes().decode().split()
+
+
+def _readers_of(weights: Mapping[str, np.ndarray]) -> list[tuple[np.float32, Any]]:
+    """Readers whose weights are there, each with what its logits are multiplied by."""
+    names = {*(GRNN if "table" in weights else ()), *(LINEAR if "linear" in weights else ()), "words"}
+    kinds = [GRNNReader] * ("table" in weights) + [LinearReader] * ("linear" in weights)
+    names |= {"blend"} if len(kinds) == 2 else set()
+    if set(weights) != names or not kinds:
+        raise ModelError(f"a router has the weights {sorted(names)}, got {sorted(weights)}: train it again")
+    blend = weights["blend"] if len(kinds) == 2 else np.ones(1, np.float32)
+    if blend.shape != (len(kinds),) or not np.isfinite(blend).all():
+        raise ModelError(f"blend must be {len(kinds)} finite numbers, got {blend}: train the router again")
+    return [(np.float32(factor), kind(weights)) for factor, kind in zip(blend, kinds, strict=True)]

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.router import Progress, RouterResult, train_router
+from experiments.router import LINEAR_ROW, RouterResult, train_router
+from experiments.router_fit import Progress
 from kg.arrays import GraphArrays
 from models.queries import Queries, misspell
 from models.router import Router
@@ -24,8 +25,21 @@ class Latency:
     queries: int
     p50_ms: float
     p99_ms: float
+    core_p99_ms: float
+    """Of the time that it had a core: what p99 is where nothing else runs."""
     bar_ms: float | None = None
     """None where nothing is promised."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What must hold of the served router."""
+
+    what: str
+    value: float
+    bar: str
+    """In words."""
+    is_met: bool
 
 
 @dataclass(frozen=True)
@@ -37,8 +51,7 @@ class Bench:
     latency: tuple[Latency, ...]
     told: dict[str, Any] = field(default_factory=dict)
     """Summary of the training: a row a model."""
-    bars: dict[str, bool] = field(default_factory=dict)
-    """What must hold -> whether it does."""
+    bars: tuple[Bar, ...] = ()
 
 
 def measure(
@@ -61,7 +74,7 @@ def measure(
     size_bytes = save(result.router, result.summary())
     texts = _texts(graph, result, queries)
     latency = (
-        _clock("class, FastGRNN int8", result.router.classify, texts, 1.0),
+        _clock(f"class, {result.ahead}", result.router.classify, texts, 1.0),
         _clock(
             "class and slots, misspelt ones too", result.router.route, texts[: max(100, queries // 10)], None
         ),
@@ -79,22 +92,40 @@ def _texts(graph: GraphArrays, result: RouterResult, queries: int) -> list[str]:
 def _clock(what: str, ask: Callable[[str], Any], texts: list[str], bar_ms: float | None) -> Latency:
     for text in texts[:WARM_UP]:
         ask(text)
-    took = []
+    took, core = [], []
     for text in texts:
-        started = time.perf_counter()
+        started, own = time.perf_counter(), time.thread_time()
         ask(text)
         took.append(1e3 * (time.perf_counter() - started))
-    return Latency(what, len(took), float(np.quantile(took, 0.5)), float(np.quantile(took, 0.99)), bar_ms)
+        core.append(1e3 * (time.thread_time() - own))
+    p50, p99 = (float(value) for value in np.quantile(took, (0.5, 0.99)))
+    return Latency(what, len(took), p50, p99, float(np.quantile(core, 0.99)), bar_ms)
 
 
-def _bars(result: RouterResult, size_bytes: int, p99_ms: float) -> dict[str, bool]:
-    ours, linear = result.rows[:2]
-    return {
-        "at most 800,000 bytes": size_bytes <= 800_000,
-        "p99 below 1 ms": p99_ms < 1,
-        "macro F1 at least .95": ours.macro_f1 >= 0.95,
-        "macro F1 misspelt at least .90": ours.macro_f1_misspelt >= 0.90,
-        "calibration error at most .03": ours.calibration_error <= 0.03,
-        "coverage .90 within .02": abs(ours.coverage_redrawn - 0.9) <= 0.02,
-        "not below the logistic regression": ours.macro_f1 >= linear.macro_f1,
-    }
+def _bars(result: RouterResult, size_bytes: int, p99_ms: float) -> tuple[Bar, ...]:
+    rows = {row.name: row for row in result.rows}
+    served, linear = rows[result.ahead], rows[LINEAR_ROW]
+    ahead = served.macro_f1_choose - linear.macro_f1_choose
+    return (
+        Bar("bytes, all files", size_bytes, "at most 800,000", size_bytes <= 800_000),
+        Bar("p99 of a class, ms", p99_ms, "below 1", p99_ms < 1),
+        _least("macro F1", served.macro_f1, 0.95),
+        _least("macro F1, misspelt", served.macro_f1_misspelt, 0.90),
+        Bar("calibration error", served.calibration_error, "at most .03", served.calibration_error <= 0.03),
+        Bar("coverage, this division", served.coverage, ".90 within .02", _is_near(served.coverage)),
+        Bar(
+            "coverage, mean of redrawn divisions",
+            served.coverage_redrawn,
+            ".90 within .02",
+            _is_near(served.coverage_redrawn),
+        ),
+        Bar("macro F1 for choosing, above the regression's", ahead, "at least 0", ahead >= 0),
+    )
+
+
+def _least(what: str, value: float, bar: float) -> Bar:
+    return Bar(what, value, f"at least {bar:.2f}", value >= bar)
+
+
+def _is_near(share: float) -> bool:
+    return abs(share - 0.9) <= 0.02

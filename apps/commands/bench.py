@@ -288,10 +288,19 @@ def bench_router(
         return
     show_rows(found.told)
     cells = [
-        (row.what, row.queries, f"{row.p50_ms:.3f}", f"{row.p99_ms:.3f}", row.bar_ms or "")
+        (
+            row.what,
+            row.queries,
+            *(f"{ms:.3f}" for ms in (row.p50_ms, row.p99_ms, row.core_p99_ms)),
+            row.bar_ms or "",
+        )
         for row in found.latency
     ]
-    console.show_table("in process", ("what", "queries", "p50 ms", "p99 ms", "bar ms"), cells)
-    console.out.print(f"{found.size_bytes:,} bytes in all")
-    for bar, is_met in found.bars.items():
-        console.out.print(f"{'met' if is_met else 'NOT met'}: {bar}", markup=False)
+    console.show_table(
+        "in process", ("what", "queries", "p50 ms", "p99 ms", "p99 on the core", "bar ms"), cells
+    )
+    bars = [
+        (bar.what, f"{bar.value:,.3f}".removesuffix(".000"), bar.bar, "met" if bar.is_met else "NOT met")
+        for bar in found.bars
+    ]
+    console.show_table(f"served: {found.told['ahead']}", ("what", "value", "bar", ""), bars)

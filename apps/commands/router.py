@@ -43,7 +43,7 @@ def train(
     show_rows(result.summary())
     console.out.print(
         f"trained in {result.train_s:.0f} s; {size_bytes:,} bytes in {folder}; "
-        f"ahead on the templates for choosing: {result.ahead}",
+        f"served, for it is ahead on the templates for choosing: {result.ahead}",
         markup=False,
     )
 
@@ -91,8 +91,9 @@ def opened(home: Home, data: str | None) -> "Router":
 
 
 def show_rows(told: dict[str, Any]) -> None:
-    """The table of a training: FastGRNN beside what is simpler."""
+    """The table of a training: FastGRNN, the regression, both together, and key words."""
     numbers = (
+        "macro_f1_choose",
         "macro_f1",
         "macro_f1_misspelt",
         "macro_f1_orders",
@@ -105,6 +106,7 @@ def show_rows(told: dict[str, Any]) -> None:
     cells = [(row["name"], *(f"{row[name]:.3f}" for name in numbers), row["worst"]) for row in told["rows"]]
     columns = (
         "model",
+        "choosing",
         "macro F1",
         "misspelt",
         "word orders",

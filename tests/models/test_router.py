@@ -10,7 +10,8 @@ from torch import nn
 
 from models.fastgrnn import FastGRNNCell, FastGRNNConfig, QueryClassifier
 from models.queries import INTENTS
-from models.router import SIZE_BYTES, Calibration, Router, dequantise, quantise, words_of
+from models.reading import LINEAR_BUCKETS, LinearReader, dequantise, features_of, quantise, words_of
+from models.router import SIZE_BYTES, Calibration, Router, words_from, words_to
 from models.slots import Gazetteer
 from models.verification import ModelError
 
@@ -23,9 +24,27 @@ def module():
     return QueryClassifier(FastGRNNConfig(dim=12, state=10, rank=6)).eval()
 
 
+WORDS = words_to(["watch", "directed", "who"])
+
+
+def weights_of(module):
+    return quantise(module.floats()) | {"words": WORDS}
+
+
+def linear_weights(seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "linear": rng.integers(-127, 128, (LINEAR_BUCKETS, len(INTENTS))).astype(np.int8),
+        "linear_scale": rng.random(len(INTENTS)).astype(np.float32) / 100,
+        "linear_bias": rng.normal(size=len(INTENTS)).astype(np.float32),
+        "idf": rng.integers(1, 256, LINEAR_BUCKETS).astype(np.uint8),
+        "idf_scale": np.array([0.03], np.float32),
+    }
+
+
 @pytest.fixture
 def router(module):
-    return Router(quantise(module.floats()), Calibration(1.5, 0.3, 0.1))
+    return Router(weights_of(module), Calibration(1.5, 0.3, 0.1))
 
 
 def formula(cell, x, h):
@@ -77,14 +96,80 @@ def test_the_cell_has_one_w_and_one_u_of_low_rank():
 
 
 def test_int8_in_numpy_equals_the_rounded_weights_in_torch(module, router):
-    from experiments.router import logits_of, rounded
+    from experiments.router_fit import logits_of, rounded
 
     ours = np.stack([router.logits(text) for text in TEXTS if words_of(text)])
-    theirs = logits_of(rounded(module), [text for text in TEXTS if words_of(text)])
+    theirs = logits_of(rounded(module), [router.words(text) for text in TEXTS if words_of(text)])
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
-    off = quantise(module.floats())
+    off = weights_of(module)
     off["w1"] = off["w1"] + np.int8(1) * (off["w1"] < 100)  # planted: another rounding
     assert np.abs(Router(off).logits(TEXTS[0]) - theirs[0]).max() > 1e-4
+
+
+def naive_linear(weights, words):
+    """Logits of the regression by sums over every n-gram, letter by letter."""
+    import zlib
+    from collections import Counter
+
+    letters, runs = Counter(), Counter()
+    for word in words:
+        marked = f"<{word}>"
+        grams = {marked} | {
+            marked[at : at + size] for size in range(2, 6) for at in range(len(marked) - size + 1)
+        }
+        letters.update(zlib.crc32(gram.encode()) % LINEAR_BUCKETS for gram in grams)
+    marked = ["^", *words, "$"]
+    for size in (1, 2, 3):
+        for at in range(len(marked) - size + 1):
+            if size > 1 or 0 < at < len(marked) - 1:
+                runs[zlib.crc32(f"_{' '.join(marked[at : at + size])}".encode()) % LINEAR_BUCKETS] += 1
+    logits = weights["linear_bias"].astype(float)
+    for counted in (letters, runs):
+        value = {row: (1 + np.log(n)) * weights["idf"][row] for row, n in counted.items()}
+        length = np.sqrt(sum(one**2 for one in value.values()))
+        for row, one in value.items():
+            logits = logits + one / length * weights["linear"][row] * weights["linear_scale"]
+    return logits
+
+
+def test_the_regression_equals_sums_written_out():
+    weights = linear_weights()
+    for text in TEXTS:
+        if words := words_of(text):
+            ours = LinearReader(weights).logits(words)
+            np.testing.assert_allclose(ours, naive_linear(weights, words), rtol=1e-3, atol=1e-3)
+    other = weights | {"idf": weights["idf"] // 2 + 60}  # planted: another idf
+    assert np.abs(LinearReader(other).logits(["watch"]) - naive_linear(weights, ["watch"])).max() > 1e-2
+
+
+def test_letters_and_runs_weigh_alike():
+    rows, values = features_of(["watch", "heat"], np.ones(LINEAR_BUCKETS, np.float32))
+    assert float(values @ values) == pytest.approx(2.0, rel=1e-5) and len(rows) == len(values)
+
+
+def test_both_together_add_their_logits(module, router):
+    both = weights_of(module) | linear_weights() | {"blend": np.array([0.5, 2.0], np.float32)}
+    linear = Router(linear_weights() | {"words": WORDS})
+    text = "who directed heat"
+    expected = 0.5 * router.logits(text) + 2.0 * linear.logits(text)
+    np.testing.assert_allclose(Router(both).logits(text), expected, rtol=1e-5)
+    for wrong in ({"blend": np.array([0.5], np.float32)}, {"blend": np.array([np.nan, 1], np.float32)}):
+        with pytest.raises(ModelError, match="blend"):
+            Router(both | wrong)
+    with pytest.raises(ModelError, match="a router has the weights"):
+        Router({"words": WORDS})
+
+
+def test_a_router_of_both_is_small_enough_to_save(tmp_path):
+    module = QueryClassifier(FastGRNNConfig())
+    both = weights_of(module) | linear_weights() | {"blend": np.ones(2, np.float32)}
+    assert Router(both).save(tmp_path / "router") <= SIZE_BYTES - 60_000
+
+
+def test_words_are_kept_and_slips_set_right(router):
+    assert words_from(WORDS) == ["watch", "directed", "who"]
+    assert router.words("Wacth whoo direcetd?") == ["watch", "whoo", "directed"]  # "who" is too short
+    assert router.words("harbour") == ["harbour"]
 
 
 def test_rounding_moves_no_weight_by_more_than_half_a_step(module):
@@ -95,7 +180,7 @@ def test_rounding_moves_no_weight_by_more_than_half_a_step(module):
 
 
 def test_a_router_works_without_torch():
-    code = "import sys, models.router, models.slots; sys.exit('torch' in sys.modules)"
+    code = "import sys, models.router; sys.exit(bool({'torch', 'sklearn', 'scipy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -120,16 +205,22 @@ def test_a_flipped_bit_and_a_missing_router_are_refused(router, tmp_path):
 def test_too_large_a_router_is_refused_and_leaves_nothing(tmp_path):
     big = QueryClassifier(FastGRNNConfig(dim=100, state=64, rank=8))
     with pytest.raises(ModelError, match="800,000"):
-        Router(quantise(big.floats())).save(tmp_path / "router")
+        Router(weights_of(big)).save(tmp_path / "router")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("w1", None), ("w1", np.zeros((12, 6), np.float32)), ("bias_z", np.full(10, np.nan, np.float32))],
+    [
+        ("words", None),
+        ("words", np.zeros(3)),
+        ("w1", None),
+        ("w1", np.zeros((12, 6), np.float32)),
+        ("bias_z", np.full(10, np.nan, np.float32)),
+    ],
 )
 def test_weights_that_do_not_fit_are_refused(module, name, value):
-    weights = quantise(module.floats())
+    weights = weights_of(module)
     weights.pop(name) if value is None else weights.update({name: value})
     with pytest.raises(ModelError):
         Router(weights)
@@ -148,7 +239,7 @@ def test_what_is_no_text_is_refused(router, text):
 
 
 def test_a_router_abstains_below_its_threshold(module):
-    weights = quantise(module.floats())
+    weights = weights_of(module)
     sure, unsure = Router(weights, Calibration(threshold=0.0)), Router(weights, Calibration(threshold=1.0))
     assert not sure.classify("who directed heat").is_fallback
     route = unsure.classify("who directed heat")
@@ -162,6 +253,6 @@ def test_a_long_query_is_read_to_its_bound(router):
 
 
 def test_known_names_are_read_as_their_kind(module):
-    router = Router(quantise(module.floats()), gazetteer=Gazetteer({"title": [("Toy Story", "content:1")]}))
+    router = Router(weights_of(module), gazetteer=Gazetteer({"title": [("Toy Story", "content:1")]}))
     assert router.words("Who made Toy Story?") == ["who", "made", "xtitle"]
     assert np.array_equal(router.logits("who made toy story"), router.logits("who made xtitle"))
