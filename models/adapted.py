@@ -205,19 +205,27 @@ class Adapted(Trainable):
             yield from self.base.steps(generator)
             return
         self._let_move(base=False)
+        self._turn: int | None = None
         if self._anchors is not None and done == grows and not self._is_newer.all():
             self._look_back(generator)
         yield from held(self._newer(generator), self._anchors, self._adapter())
 
     def _newer(self, generator: torch.Generator) -> Iterator[Callable[[], Tensor]]:
-        for number, name in enumerate(self._names):
+        for number in range(len(self._names)):
             mine = self._is_newer & (self._cohort == number)
             if not mine.any():
                 continue
             self.base.learn(mine)
             for loss in self.base.steps(generator):
-                self._activate(name)
-                yield loss
+                yield lambda loss=loss, number=number: self._in_turn(number, loss)
+
+    def _in_turn(self, number: int, loss: Callable[[], Tensor]) -> Tensor:
+        """A loss of one cohort, with its adapter and its likes: a team may take steps ahead of their turn."""
+        if self._turn != number and len(self._names) > 1:
+            self.base.learn(self._is_newer & (self._cohort == number))
+            self._turn = number
+        self._activate(self._names[number])
+        return loss()
 
     def _look_back(self, generator: torch.Generator) -> None:
         """Lets EWC++ see what the adapters, as they start, mean for older likes."""
