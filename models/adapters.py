@@ -130,20 +130,20 @@ def hidden_scores(
         [[3.0]]
     """
     down = adapters["down"].astype(np.float32)  # (b, r, w)
-    up = spec.scale * adapters["up"].astype(np.float32).transpose(0, 2, 1)  # (b, r, o)
-    up = np.concatenate([up, users[:, None]], axis=1)  # (b, r + 1, o): what the user adds is one rank more
+    up = spec.scale * adapters["up"].astype(np.float32)
+    up = np.concatenate([up, users[:, :, None]], axis=2)  # (b, o, r + 1): what the user adds is one rank more
     scores = np.empty((len(adapters), len(contents)), np.float32)
     for first in range(0, len(contents), _CONTENTS):
         block = slice(first, first + _CONTENTS)
+        given, common = contents[block].T, np.ascontiguousarray(hidden[block].T)  # (w, i), (o, i)
         for start in range(0, len(adapters), _USERS):
             some = slice(start, start + _USERS)
-            inner = np.ones((len(down[some]), len(contents[block]), spec.rank + 1), np.float32)
-            told = contents[block] @ down[some].reshape(-1, spec.width).T  # (i, b r)
-            inner[:, :, :-1] = told.reshape(-1, len(inner), spec.rank).transpose(1, 0, 2)
-            bent = np.matmul(inner, up[some])  # (b, i, o)
-            bent += hidden[block]
+            inner = np.ones((len(down[some]), spec.rank + 1, given.shape[1]), np.float32)
+            inner[:, :-1] = (down[some].reshape(-1, spec.width) @ given).reshape(-1, *inner[0, :-1].shape)
+            bent = np.matmul(up[some], inner)  # (b, o, i)
+            bent += common
             np.maximum(bent, 0, out=bent)
-            scores[some, block] = (bent.reshape(-1, spec.outputs) @ out).reshape(len(inner), -1)
+            scores[some, block] = np.matmul(out, bent)
     return scores
 
 
