@@ -2,17 +2,19 @@
 
 What a data set is made of stands in ``configs/graph/``: one YAML file each."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from configs.home import Home
-from configs.loading import load
+from configs.loading import ROOT, load
 from configs.registry import fill, import_parts
 from kg.downloads import get
 from kg.identity import Resolver
 from kg.records import Hyperedge, Node, SourceError
+from kg.replies import ApiSource
 from kg.schema import SOMEWHERE
 from kg.sources import Source, sources
 from kg.vocabulary import slug
@@ -22,6 +24,8 @@ import_parts("kg.sources")
 DEFAULT = "movielens-100k"
 WORLD = "world"
 STREAMING = "streaming"
+JOINED = "streaming-joined"
+"""``streaming`` with records joined by probability, too; opened as ``streaming-joined@FOLDER``."""
 _DEFAULT_STEM = "ml-100k"
 _ATOMIC = "recbole"
 
@@ -45,14 +49,22 @@ class Dataset:
     """True where platforms, regions and windows are made up."""
     note: str
     """What the data is, in one sentence."""
+    identity: str | None = None
+    """Weights under ``configs/`` by whose probability records join; None joins by ids and titles."""
 
 
 def graph_name(data: str | Path | None) -> str:
     """The name of the graph that :func:`open_dataset` makes of ``data``; opens no file."""
     if data is None or not str(data):
         return DEFAULT
-    if str(data) in (DEFAULT, WORLD, STREAMING):
+    if str(data) in (DEFAULT, WORLD, STREAMING, JOINED):
         return str(data)
+    variant, at, rest = str(data).partition("@")
+    if at and variant == JOINED:
+        _folder_of_streaming(rest)
+        return JOINED
+    if (named := _named(str(data))) is not None:
+        return named[0]
     folder = Path(data)
     if not folder.is_dir():
         raise SourceError(
@@ -71,8 +83,9 @@ def open_dataset(data: str | Path | None, home: Home) -> Dataset:
     """The data set behind a name or a folder; fetches movielens-100k when it is not there.
 
     Args:
-        data: None or ``movielens-100k``, ``world``, a folder with the files of ``streaming``, or one with the
-            atomic files of RecBole (``*.inter``, ``*.item``, ...).
+        data: None or ``movielens-100k``, ``world``, a folder with the files of ``streaming``, one with the
+            atomic files of RecBole (``*.inter``, ``*.item``, ...), ``NAME@FOLDER`` for any other setting of
+            ``configs/graph``, or the name of an API's setting, whose replies are kept under the home.
         home: where downloads are kept.
 
     Raises:
@@ -80,18 +93,21 @@ def open_dataset(data: str | Path | None, home: Home) -> Dataset:
         OfflineError: movielens-100k is not there and cannot be fetched.
     """
     name = graph_name(data)
+    if (named := _named(str(data or ""))) is not None:
+        return _with_feedback(build(load(f"graph/{name}.yaml"), _folder_of(*named, home)), home)
     folder = None
-    if str(data) == STREAMING:
+    if str(data) in (STREAMING, JOINED):
         raise SourceError(
-            Path(STREAMING),
+            Path(str(data)),
             "the sources of the streaming data lie in a folder",
             "its name alone",
             "give the folder that holds ml-latest-small, streaming-catalogues and tmdb-5000",
         )
     if name != WORLD:
         given = data is not None and str(data) not in ("", DEFAULT)
-        folder = Path(str(data)).resolve() if given else get(name, home)
-    is_named = name in (DEFAULT, WORLD, STREAMING)
+        path = str(data).removeprefix(f"{JOINED}@")
+        folder = Path(path).resolve() if given else get(name, home)
+    is_named = name in (DEFAULT, WORLD, STREAMING, JOINED)
     settings = load(f"graph/{name if is_named else _ATOMIC}.yaml")
     return _with_feedback(build({**settings, "name": name}, folder), home)
 
@@ -102,6 +118,30 @@ def _with_feedback(dataset: Dataset, home: Home) -> Dataset:
     if not log.is_file():
         return dataset
     return replace(dataset, sources=(*dataset.sources, sources.build("feedback", {"path": str(log)})))
+
+
+def _named(data: str) -> tuple[str, str] | None:
+    """Name and folder of ``NAME@FOLDER``; the name alone where it is that of an API; else None."""
+    name, at, folder = data.partition("@")
+    if not name or Path(name).name != name or not (ROOT / "graph" / f"{name}.yaml").is_file():
+        return None
+    if at:
+        return name, folder
+    return (name, "") if _asks_an_api(name) else None
+
+
+def _asks_an_api(name: str) -> bool:
+    parts = load(f"graph/{name}.yaml")["sources"]
+    return all(issubclass(sources[part["name"]], ApiSource) for part in parts)
+
+
+def _folder_of(name: str, folder: str, home: Home) -> Path:
+    if not folder:
+        return home.data / name
+    if not Path(folder).is_dir() and not _asks_an_api(name):
+        must = f"{name}@FOLDER names an existing folder"
+        raise SourceError(folder, must, "no such folder", "give the folder with the files")
+    return Path(folder).resolve()
 
 
 def build(settings: Mapping[str, Any], folder: Path | None) -> Dataset:
@@ -168,7 +208,10 @@ def _shows(fact: Hyperedge) -> Iterator[str]:
 def _open_source(part: Mapping[str, Any], folder: Path | None) -> Source:
     settings = dict(part.get("settings") or {})
     if folder is not None and "folder" in settings:
-        settings["folder"] = folder / settings["folder"]
+        path = Path(os.path.normpath(folder / settings["folder"]))
+        if not path.is_relative_to(os.path.normpath(folder)):
+            raise SourceError(path, f"a folder inside {folder}", "one outside", "mend the setting")
+        settings["folder"] = path
     return sources.build(part["name"], settings)
 
 
@@ -181,6 +224,13 @@ def _check_files(folder: Path, expected: tuple[str, ...] | list[str]) -> None:
             f"the folder holds {', '.join(expected)}",
             f"no {', no '.join(missing)} among {', '.join(there[:12]) or 'nothing'}",
             "give the folder that holds these files, or one with RecBole's atomic files",
+        )
+
+
+def _folder_of_streaming(folder: str) -> None:
+    if not Path(folder).is_dir():
+        raise SourceError(
+            folder, f"{JOINED}@ is followed by the folder of {STREAMING}", "no such folder", "check the path"
         )
 
 

@@ -1,25 +1,26 @@
-"""Decides which records are one node: by identifiers first, then by title, year and kind.
+"""Decides which records are one node: by identifiers first, then by title, year and kind, or by likeness.
 
 Which records join depends on what was said, not on who spoke first; said twice, it changes nothing."""
 
-import re
-import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from configs.registry import import_parts
-from kg.conflicts import RESOLVED, TOGETHER, Record, merge, rank
-from kg.records import Node
+from kg.conflicts import RESOLVED, Record, merge, rank
+from kg.identity_keys import block_of, disagree, id_rank, identifiers, without_ids
+from kg.likeness import Join, content_joins, person_joins
+from kg.matching import Matchers
+from kg.profiles import Profiles
+from kg.records import Hyperedge, Node
 from kg.sources import sources
+from kg.strong_ids import CATALOGUES, CONTESTED
 
 import_parts("kg.sources")
 
 DEFAULT_RELIABILITY = 0.7
 """Of a stored node none of whose sources is registered here: that of an aggregator."""
-_ARTICLE = re.compile(r"^(?:the|an?|la|le|les|el|il|der|die|das)\s+(?=\S)")
-_BRACKETS = re.compile(r"\([^)]*\)|\[[^\]]*\]")
 _TITLE_IDS = "title"  # a key made of title, year and kind by a source without identifiers: it proves nothing
 
 
@@ -37,6 +38,8 @@ class Merge:
     """True where an identifier joins two records whose titles and years both disagree."""
     was_stored: bool = False
     """True where ``merged`` stood in the store as a node of its own: it has to be erased there."""
+    probability: float = 1.0
+    """That of the likeness that joined it; 1 for an identifier, or an equal title, year and kind."""
 
 
 class Resolver:
@@ -55,15 +58,28 @@ class Resolver:
         'content:imdb:tt0113277'
     """
 
-    def __init__(self, existing: Iterable[Node] = (), by_title: bool = True) -> None:
+    def __init__(
+        self,
+        existing: Iterable[Node] = (),
+        by_title: bool = True,
+        matchers: Matchers | None = None,
+        apart: Mapping[str, frozenset[str]] | None = None,
+    ) -> None:
         """Starts from the nodes that a store holds.
 
         Args:
             existing: nodes that stand already; their ids are kept.
             by_title: False joins by identifiers only.
+            matchers: join by their probability instead of by equal title, year and kind; wants ``hear``.
+            apart: id of a record -> ids that it must not be one with, because somebody undid that merge.
         """
         self.log: list[Merge] = []
-        self._by_title = by_title
+        self.stale: list[str] = []
+        """Stored nodes that hold what was set apart since: erase them, the sources tell their parts anew."""
+        self._by_title, self._matchers, self._apart = by_title, matchers, dict(apart or {})
+        self._profiles = Profiles() if matchers else None
+        self._contested: set[str] = set()  # node ids that were joined against their ids
+        self._sureness: dict[str, float] = {}  # node id -> probability that joined it
         self._records: dict[str, list[Record]] = {}  # node id -> what was said under it, the stored one first
         self._parent: dict[str, str] = {}  # of nodes that joined another
         self._members: dict[str, list[str]] = {}  # root -> node ids, of groups with more than one
@@ -78,7 +94,10 @@ class Resolver:
         self._finished = False
         self._count = 0
         for node in sorted(existing, key=lambda node: node.id):
-            self._keep(node, _reliability_of(node), is_stored=True)
+            if self._holds_what_is_apart(node):
+                self.stale.append(node.id)
+            else:
+                self._keep(node, _reliability_of(node), is_stored=True)
 
     def add(self, node: Node, reliability: float) -> None:
         """Takes in what a source says of a node; sources are added in the order in which they win ties."""
@@ -92,6 +111,11 @@ class Resolver:
         elif not any(not record.is_stored for record in known):
             self._keep(node, reliability, is_stored=False)
 
+    def hear(self, fact: Hyperedge) -> None:
+        """Takes in a fact that may bear on likeness: people and genres of a content."""
+        if self._profiles is not None:
+            self._profiles.hear(fact)
+
     def finish(self) -> None:
         """Decides; from here on ``nodes``, ``canonical`` and ``log`` answer."""
         if self._finished:
@@ -100,9 +124,12 @@ class Resolver:
         self._collect_claims()
         self._join_aliases()
         self._join_by_ids()
-        if self._by_title:
+        if self._matchers is not None:
+            self._join_by_likeness(self._matchers)
+        elif self._by_title:
             self._join_by_title()
         self._name_groups()
+        self._standing = {self._canonical.get(id, id) for id in self._records}
 
     def nodes(self) -> Iterator[Node]:
         """One node a group that somebody spoke of since the store, by id; the store's others are left out."""
@@ -111,18 +138,34 @@ class Resolver:
         for root in sorted(roots, key=self.canonical):
             records = [record for member in self._group(root) for record in self._records[member]]
             if any(not record.is_stored for record in records):
-                yield merge(self.canonical(root), records)
+                yield self._marked(root, merge(self.canonical(root), records))
 
     def canonical(self, node_id: str) -> str:
         """The id of the node that ``node_id`` means; an id that nobody described stays as it is."""
         self._must_be_finished()
         return self._canonical.get(node_id, node_id)
 
+    def stands(self, node_id: str) -> bool:
+        """Whether a node of this id was told or stored, and is no other by now."""
+        self._must_be_finished()
+        return node_id in self._standing
+
     def _must_be_finished(self) -> None:
         if not self._finished:
             raise RuntimeError("identity is decided over all records at once: call finish() first")
 
+    def _holds_what_is_apart(self, node: Node) -> bool:
+        if not self._apart or node.type not in RESOLVED:
+            return False
+        prefix = node.id.partition(":")[0]
+        named = {node.id, *(f"{prefix}:{pair}" for pair in node.properties.get("ids", ()))}  # type: ignore[union-attr]
+        return any(named & self._apart[one] for one in named & self._apart.keys())
+
     def _keep(self, node: Node, reliability: float, is_stored: bool) -> None:
+        if self._profiles is not None:
+            self._profiles.hear(node)
+        if node.id in self._apart and "ids" in node.properties:
+            node = without_ids(node, self._apart[node.id])
         self._records.setdefault(node.id, []).append(Record(node, reliability, is_stored, self._count))
         self._count += 1
 
@@ -130,11 +173,11 @@ class Resolver:
         claims = defaultdict(list)
         for node_id in sorted(self._records):
             prefix = node_id.partition(":")[0]
-            for pair in _identifiers(self._records[node_id]):
+            for pair in identifiers(self._records[node_id]):
                 claim = f"{prefix}:{pair}"
                 if claim != node_id and (not claims[claim] or claims[claim][-1] != node_id):
                     claims[claim].append(node_id)
-        self._claims = dict(sorted(claims.items(), key=lambda pair: _id_rank(pair[0])))
+        self._claims = dict(sorted(claims.items(), key=lambda pair: id_rank(pair[0])))
 
     def _holders(self, claim: str) -> list[str]:
         """Nodes that an identifier names, the one of that id included."""
@@ -146,7 +189,7 @@ class Resolver:
         for claim, others in self._claims.items():
             if claim in self._records and self._is_new(claim):
                 stored = [other for other in others if not self._is_new(other)]
-                if len(stored) == 1:
+                if len(stored) == 1 and not self._are_apart(self._root(stored[0]), self._root(claim)):
                     self._join([stored[0], claim], claim.partition(":")[2])
 
     def _join_by_ids(self) -> None:
@@ -162,9 +205,9 @@ class Resolver:
         blocks: dict[tuple[str, int, str], list[str]] = defaultdict(list)
         for root in [node_id for node_id in self._records if node_id not in self._parent]:
             records = [record for member in self._group(root) for record in self._records[member]]
-            found = {block for record in records if (block := _block(record.node)) is not None}
+            found = {block for record in records if (block := block_of(record.node)) is not None}
             if not found and len(records) > 1:  # the title of one and the year of another
-                found = {block} if (block := _block(merge(root, records))) is not None else set()
+                found = {block} if (block := block_of(merge(root, records))) is not None else set()
             for block in found:
                 blocks[block].append(root)
         for block, members in sorted(blocks.items()):
@@ -172,10 +215,71 @@ class Resolver:
             if len(roots) > 1 and not self._contradict(roots):
                 self._join(members, f"title: {', '.join(map(str, block))}")
 
+    def _join_by_likeness(self, matchers: Matchers) -> None:
+        """The surest pairs first; one id a scheme in a group, or contested ones where all else agrees."""
+        groups = {root: self._group(root) for root in self._roots("Content")}
+        for join in content_joins(groups, self._records, self._profiles, matchers.content):
+            self._join_alike(join)
+        if matchers.person is None:
+            return
+        contents = {member: self._root(member) for member in self._records if member.startswith("content:")}
+        people = {root: self._group(root) for root in self._roots("Person")}
+        for join in person_joins(people, contents, self._profiles, matchers.person):
+            self._join_alike(join)
+
+    def _join_alike(self, join: Join) -> None:
+        roots = [self._root(join.one), self._root(join.other)]
+        if roots[0] == roots[1] or self._are_apart(*roots):
+            return
+        is_contested = self._contradict(roots)
+        if not is_contested or join.agrees:
+            for root in roots:
+                self._sureness.setdefault(root, join.probability)
+            self._join(sorted(roots), join.evidence)
+            if is_contested:
+                self._contested.update(roots)
+
+    def _roots(self, type: str) -> list[str]:
+        return sorted(
+            id
+            for id, records in self._records.items()
+            if id not in self._parent and records[0].node.type == type
+        )
+
+    def _are_apart(self, first: str, second: str) -> bool:
+        if not self._apart:
+            return False
+        ours, theirs = set(self._group(first)), set(self._group(second))
+        return any(
+            self._apart[one] & others
+            for own, others in ((ours, theirs), (theirs, ours))
+            for one in own & self._apart.keys()
+        )
+
+    def _marked(self, root: str, node: Node) -> Node:
+        """With ids of a strong scheme marked as contested where it holds two; only where likeness joins."""
+        if self._matchers is None or node.type not in RESOLVED:
+            return node
+        held: dict[str, set[str]] = defaultdict(set)
+        for pair in node.properties.get("ids", ()):  # type: ignore[union-attr]
+            held[pair.partition(":")[0]].add(pair)
+        doubted = {pair for scheme in CATALOGUES if len(held[scheme]) > 1 for pair in held[scheme]}
+        if self._contested & set(self._group(root)):
+            doubted |= {pair for pairs in held.values() if len(pairs) > 1 for pair in pairs}
+        marks = {f"{CONTESTED}:{pair}" for pair in doubted if not pair.startswith(f"{CONTESTED}:")}
+        if not marks - held[CONTESTED]:
+            return node
+        ids = sorted(
+            marks | set(node.properties["ids"]), key=lambda pair: (rank(pair.partition(":")[0]), pair)
+        )  # type: ignore[arg-type]
+        return replace(node, properties={**node.properties, "ids": tuple(ids)})
+
     def _contradict(self, roots: list[str], stronger_than: str | None = None) -> bool:
         """Whether two of these groups differ in a scheme (one that ranks before ``stronger_than``)."""
         for place, first in enumerate(roots):
             for second in roots[place + 1 :]:
+                if self._are_apart(first, second):
+                    return True
                 ids, others = self._ids_of(first), self._ids_of(second)
                 for scheme in ids.keys() & others.keys():
                     if scheme == _TITLE_IDS or (stronger_than and rank(scheme) >= rank(stronger_than)):
@@ -189,7 +293,7 @@ class Resolver:
             known: dict[str, set[str]] = defaultdict(set)
             for member in self._group(root):
                 own = [member.partition(":")[2]] if member.count(":") > 1 else []
-                for pair in (*own, *_identifiers(self._records[member])):
+                for pair in (*own, *identifiers(self._records[member])):
                     scheme, _, value = pair.partition(":")
                     known[scheme].add(value)
             self._ids[root] = known
@@ -233,17 +337,18 @@ class Resolver:
 
     def _name_group(self, root: str) -> None:
         members = self._members[root]
-        stored = sorted((member for member in members if not self._is_new(member)), key=_id_rank)
+        stored = sorted((member for member in members if not self._is_new(member)), key=id_rank)
         kept = stored[0] if stored else self._mint(root)
-        known = set(_identifiers(self._records[kept])) if stored else set()
+        known = set(identifiers(self._records[kept])) if stored else set()
         told = [record for member in members for record in self._records[member]]
         first = max(told, key=lambda record: record.reliability).node
         for member in sorted(members):
             self._canonical[member] = kept
             if member != kept and (member in stored or member.partition(":")[2] not in known):
                 evidence = self._evidence.get(member, "an identifier of its group")
-                is_contested = _disagree(first, self._records[member][0].node)
-                self.log.append(Merge(kept, member, evidence, is_contested, member in stored))
+                is_contested = disagree(first, self._records[member][0].node) or member in self._contested
+                sureness = self._sureness.get(member, 1.0)
+                self.log.append(Merge(kept, member, evidence, is_contested, member in stored, sureness))
 
     def _is_new(self, node_id: str) -> bool:
         return not self._records[node_id][0].is_stored
@@ -253,58 +358,14 @@ class Resolver:
 
     def _mint(self, root: str) -> str:
         """The id of a new node: its strongest identifier that nobody else claims."""
-        if root not in self._members and not _identifiers(self._records[root]):
+        if root not in self._members and not identifiers(self._records[root]):
             return root
         prefix, known = root.partition(":")[0], self._ids_of(root)
         for scheme in sorted(known, key=rank):
             for value in sorted(known[scheme]):
                 if self._is_unique(f"{prefix}:{scheme}:{value}"):
                     return f"{prefix}:{scheme}:{value}"
-        return min(self._group(root), key=_id_rank)
-
-
-def normalise_title(title: str) -> str:
-    """A title as it is compared: lower case, ASCII, ``&`` as ``and``, without brackets and leading article.
-
-    Example:
-        >>> normalise_title("The Fast & the Furious (2001)"), normalise_title("Amélie")
-        ('fast and the furious', 'amelie')
-    """
-    bare = _BRACKETS.sub(" ", title)
-    bare = bare if bare.strip() else title  # "(500)" keeps its brackets
-    plain = unicodedata.normalize("NFKD", bare.replace("&", " and ").lower())
-    folded = "".join(letter for letter in plain if not unicodedata.combining(letter)).replace("'", "")
-    words = " ".join(re.findall(r"\w+", folded.replace("’", "")))
-    return _ARTICLE.sub("", words)
-
-
-def _identifiers(records: list[Record]) -> tuple[str, ...]:
-    """What the records under one id say of other ids, as ``scheme:value``."""
-    if records[0].node.type not in RESOLVED:
-        return ()
-    if len(records) == 1:
-        return records[0].node.properties.get("ids", ())  # type: ignore[return-value]
-    return tuple(dict.fromkeys(pair for record in records for pair in record.node.properties.get("ids", ())))  # type: ignore[union-attr]
-
-
-def _id_rank(node_id: str) -> tuple[tuple[int, str], str]:
-    return rank(node_id.partition(":")[2].partition(":")[0]), node_id
-
-
-def _block(node: Node) -> tuple[str, int, str] | None:
-    if node.type != "Content":
-        return None
-    title, year, kind = (node.properties.get(name) for name in TOGETHER)
-    words = normalise_title(str(title)) if title else ""
-    return (words, int(year), str(kind)) if words and year and kind else None  # type: ignore[arg-type]
-
-
-def _disagree(first: Node, second: Node) -> bool:
-    titles = [normalise_title(str(node.properties.get("title", ""))) for node in (first, second)]
-    years = [node.properties.get("release_year") for node in (first, second)]
-    if not all(titles) or None in years:
-        return False
-    return titles[0] != titles[1] and abs(int(years[0]) - int(years[1])) > 1  # type: ignore[arg-type]
+        return min(self._group(root), key=id_rank)
 
 
 def _reliability_of(node: Node) -> float:

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from kg import schema
-from kg.identity import Resolver, as_row
+from kg.identity import Resolver
+from kg.identity_log import FILE as IDENTITY_FILE
+from kg.identity_log import IdentityLog
+from kg.matching import Matchers
 from kg.records import Hyperedge, Node
 from kg.sources import Source
 from kg.store.base import GraphStore, WriteReport
@@ -65,6 +68,7 @@ def ingest(
     folder: Path,
     max_reject_share: float = 0.01,
     progress: Callable[[Progress], None] | None = None,
+    matchers: Matchers | None = None,
 ) -> IngestReport:
     """Imports what the sources tell.
 
@@ -76,6 +80,7 @@ def ingest(
         folder: takes ``rejects.jsonl`` (of this import) and ``identity.jsonl`` (of all imports).
         max_reject_share: 0 to 1; more rows than this that cannot be read refuse the import.
         progress: called a few times a second.
+        matchers: join by their probability; None joins by ids, and by equal title, year and kind.
 
     Raises:
         ImportRefused: too many rows cannot be read; nothing is written then.
@@ -84,8 +89,9 @@ def ingest(
     """
     began = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
+    log = IdentityLog(folder / IDENTITY_FILE)
     told = _Told(sources, _Meter(progress))
-    resolver = told.resolve(store)
+    resolver = told.resolve(store, matchers, log)
     rows, rejects = sum(source.rows for source in sources), sum(len(source.rejects) for source in sources)
     _write_rejects(folder / "rejects.jsonl", sources)
     if rejects > max_reject_share * max(rows, rejects):
@@ -93,8 +99,10 @@ def ingest(
             f"at most {max_reject_share:.1%} of the rows may be unreadable, {rejects} of {rows} are: "
             f"see {folder / 'rejects.jsonl'}, mend the source or allow a larger share"
         )
-    _append_merges(folder / "identity.jsonl", resolver)
+    others = _erase_stale(store, sources, resolver)
+    log.append(resolver.log)
     report = _write(store, told, resolver)
+    store.write(fact for fact in others if all(map(resolver.stands, _members(fact))))
     return IngestReport(
         nodes=told.node_count,
         hyperedges=told.fact_count,
@@ -118,14 +126,16 @@ class _Told:
         self.node_count = self.fact_count = 0
         self._raw_facts = 0
 
-    def resolve(self, store: GraphStore) -> Resolver:
+    def resolve(self, store: GraphStore, matchers: Matchers | None, log: IdentityLog) -> Resolver:
         """First reading: who is who, the nodes that stand in the store among them."""
-        resolver = Resolver(node for type in schema.NODES for node in store.nodes(type))
+        existing = (node for type in schema.NODES for node in store.nodes(type))
+        resolver = Resolver(existing, matchers=matchers, apart=log.apart())
         for source in self._sources:
             for record in self._meter.over("reading", source.read()):
                 if isinstance(record, Node):
                     resolver.add(record, source.reliability)
                 else:
+                    resolver.hear(record)
                     self._raw_facts += 1
         resolver.finish()
         return resolver
@@ -192,6 +202,20 @@ def _write(store: GraphStore, told: _Told, resolver: Resolver) -> WriteReport:
     )
 
 
+def _erase_stale(store: GraphStore, sources: Sequence[Source], resolver: Resolver) -> list[Hyperedge]:
+    """Erases nodes that hold what was set apart; returns their facts that these sources do not tell anew."""
+    ours, others = {source.name for source in sources}, {}
+    for stale in resolver.stale:
+        found = store.neighbours(stale, limit=_ALL)
+        others.update({one.fact.id: one.fact for one in found if one.fact.source not in ours})
+        store.erase(stale)
+    return list(others.values())
+
+
+def _members(fact: Hyperedge) -> list[str]:
+    return [node_id for ids in fact.members.values() for node_id in ids]
+
+
 def _move_merged(store: GraphStore, resolver: Resolver) -> int:
     """Facts of stored nodes that turned out to be another node move there; the nodes go."""
     moved = 0
@@ -210,14 +234,6 @@ def _write_rejects(path: Path, sources: Sequence[Source]) -> None:
     aside = path.with_suffix(".new")
     aside.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     aside.replace(path)
-
-
-def _append_merges(path: Path, resolver: Resolver) -> None:
-    """Adds to the log what it does not hold yet; an import that is repeated says nothing new."""
-    known = set(path.read_text(encoding="utf-8").splitlines()) if path.exists() else set()
-    lines = [json.dumps(as_row(merge), ensure_ascii=False) for merge in resolver.log]
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(f"{line}\n" for line in lines if line not in known)
 
 
 class _Meter:

@@ -6,60 +6,9 @@ from functools import cache
 
 import pycountry
 
+from kg.genre_tree import GENRES as GENRES
+from kg.genre_tree import NO_GENRE, WORDS, with_parents
 from kg.records import Node
-
-GENRES = {
-    "action": "Action",
-    "adult": "Adult",
-    "adventure": "Adventure",
-    "animation": "Animation",
-    "biography": "Biography",
-    "children": "Children",
-    "comedy": "Comedy",
-    "crime": "Crime",
-    "documentary": "Documentary",
-    "drama": "Drama",
-    "european": "European",
-    "family": "Family",
-    "fantasy": "Fantasy",
-    "film-noir": "Film-Noir",
-    "foreign": "Foreign",
-    "game-show": "Game-Show",
-    "history": "History",
-    "horror": "Horror",
-    "imax": "IMAX",
-    "music": "Music",
-    "musical": "Musical",
-    "mystery": "Mystery",
-    "news": "News",
-    "politics": "Politics",
-    "reality": "Reality",
-    "romance": "Romance",
-    "science-fiction": "Science Fiction",
-    "short": "Short",
-    "soap": "Soap",
-    "sport": "Sport",
-    "talk-show": "Talk-Show",
-    "thriller": "Thriller",
-    "tv-movie": "TV Movie",
-    "war": "War",
-    "western": "Western",
-}
-"""Our genres: key of the id -> name."""
-
-_GENRE_WORDS = {
-    "childrens": ("children",),
-    "documentation": ("documentary",),
-    "kids": ("children",),
-    "reality-tv": ("reality",),
-    "sci-fi": ("science-fiction",),
-    "scifi": ("science-fiction",),
-    "talk": ("talk-show",),
-    "action-and-adventure": ("action", "adventure"),
-    "sci-fi-and-fantasy": ("science-fiction", "fantasy"),
-    "war-and-politics": ("war", "politics"),
-}
-_NO_GENRE = ("", "unknown", "no-genres-listed", "n-a")
 
 PLATFORMS = {
     "netflix": ("Netflix", "SVOD"),
@@ -86,13 +35,45 @@ FORMER_COUNTRIES = {
 }
 """Codes that ISO 3166 gave up or never gave, as sources use them: each is a region of its own."""
 _COUNTRY_WORDS = {
-    "LEBANON": "LB",
     "UNITED STATES OF AMERICA": "US",
-    "UNITED STATES": "US",
-    "USA": "US",
-    "UNITED KINGDOM": "GB",
     "UK": "GB",
+    "BOLIVIA": "BO",
+    "BURMA": "MM",
+    "CAPE VERDE": "CV",
+    "CZECH REPUBLIC": "CZ",
+    "CZECHOSLOVAKIA": "XC",
+    "EAST GERMANY": "DD",
+    "FEDERAL REPUBLIC OF YUGOSLAVIA": "YU",
+    "GERMAN DEMOCRATIC REPUBLIC": "DD",
+    "IRAN": "IR",
+    "IVORY COAST": "CI",
+    "KOREA": "KR",
+    "KOSOVO": "XK",
+    "LAOS": "LA",
+    "MACEDONIA": "MK",
+    "MOLDOVA": "MD",
+    "PALESTINE": "PS",
+    "REPUBLIC OF NORTH MACEDONIA": "MK",
+    "REUNION": "RE",
+    "RUSSIA": "RU",
+    "SERBIA AND MONTENEGRO": "CS",
+    "SOUTH KOREA": "KR",
+    "NORTH KOREA": "KP",
+    "SOVIET UNION": "SU",
+    "SWAZILAND": "SZ",
+    "SYRIA": "SY",
+    "TAIWAN": "TW",
+    "TANZANIA": "TZ",
+    "THE DEMOCRATIC REPUBLIC OF CONGO": "CD",
+    "TURKEY": "TR",
+    "U.S. VIRGIN ISLANDS": "VI",
+    "VATICAN CITY": "VA",
+    "VENEZUELA": "VE",
+    "VIETNAM": "VN",
+    "WEST GERMANY": "DE",
+    "YUGOSLAVIA": "YU",
 }
+"""Names that ISO 3166 writes otherwise or not at all; West Germany is the state that goes on."""
 _EU = "AT BE BG HR CY CZ DK EE FI FR DE GR HU IE IT LV LT LU MT NL PL PT RO SK SI ES SE".split()
 _LATAM = "AR BO BR CL CO CR CU DO EC GT HN MX NI PA PE PY SV UY VE".split()
 _NORDICS = "DK FI IS NO SE".split()
@@ -112,37 +93,56 @@ def slug(words: str) -> str:
 
 @cache
 def genres_of(word: str) -> tuple[str, ...]:
-    """Ids of the genres that a source's word names; none for its word for no genre.
+    """Ids of the genres that a source's word names, parents first; none for a word that names no genre.
+
+    A word that our table does not know is a genre of its own.
 
     Example:
         >>> genres_of("Sci-Fi"), genres_of("Action & Adventure"), genres_of("(no genres listed)")
         (('genre:science-fiction',), ('genre:action', 'genre:adventure'), ())
+        >>> genres_of("Superhero")
+        ('genre:action', 'genre:action:superhero')
     """
     key = slug(word)
-    if key in _NO_GENRE:
+    if key in NO_GENRE:
         return ()
-    return tuple(f"genre:{name}" for name in _GENRE_WORDS.get(key, (key,)))
+    return tuple(f"genre:{name}" for name in with_parents(WORDS.get(key, (key,))))
 
 
 def genre_node(genre_id: str, source: str) -> Node:
-    """The genre behind one of the ids of :func:`genres_of`."""
+    """The genre behind one of the ids of :func:`genres_of`; one below another says its parent and level."""
     key = genre_id.partition(":")[2]
-    return Node(
-        "Genre", genre_id, {"name": GENRES.get(key, key.replace("-", " ").title()), "sources": (source,)}
-    )
+    named = {"name": GENRES.get(key, key.replace("-", " ").title()), "sources": (source,)}
+    parent = genre_id.rpartition(":")[0]
+    above = {"parent": parent, "level": key.count(":")} if ":" in key else {}
+    return Node("Genre", genre_id, {**named, **above})
 
 
 @cache
 def country_of(word: str) -> str | None:
     """The two-letter code that a source's word for a country means, None where it means none.
 
+    Read are codes of two and three letters, former and odd ones, and names in English.
+
     Example:
         >>> country_of("Lebanon"), country_of("NA"), country_of("SU"), country_of("XX")
         ('LB', 'NA', 'SU', None)
+        >>> [country_of(name) for name in ("USA", "South Korea", "West Germany", "Czechoslovakia")]
+        ['US', 'KR', 'DE', 'XC']
     """
     code = word.strip().upper()
     code = _COUNTRY_WORDS.get(code, code)
-    return code if code in FORMER_COUNTRIES or pycountry.countries.get(alpha_2=code) else None
+    if code in FORMER_COUNTRIES or pycountry.countries.get(alpha_2=code):
+        return code
+    return _country_named(word.strip())
+
+
+def _country_named(word: str) -> str | None:
+    asked = {"alpha_3": word.upper(), "name": word, "common_name": word, "official_name": word}
+    for field, value in asked.items():
+        if value and (found := pycountry.countries.get(**{field: value})):
+            return found.alpha_2
+    return None
 
 
 def region_node(code: str, source: str) -> Node:

@@ -48,15 +48,19 @@ def ingest(
     """Reads a data set into the graph; twice is once. Example: mg ingest --data FOLDER"""
     from kg.datasets import open_dataset
     from kg.ingest import ingest as ingest_into
+    from kg.matching import Matchers
     from kg.store import open_store
 
     home = Home.here()
     dataset = open_dataset(data, home)
+    matchers = Matchers.load(dataset.identity) if dataset.identity else None
     with (
         open_store(home.database(dataset.name), dataset.name) as store,
         console.progress_bar("ingest") as feed,
     ):
-        report = ingest_into(dataset.sources, store, home.imports(dataset.name), max_reject_share, feed)
+        report = ingest_into(
+            dataset.sources, store, home.imports(dataset.name), max_reject_share, feed, matchers
+        )
     if as_json:
         console.show_json(report)
     else:

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kg.identity import Resolver, normalise_title
+from kg.identity import Resolver
 from kg.records import Node
 from kg.tables import known
+from kg.titles import normalise_title
 
 
 def content(key, *ids, **known):
