@@ -118,6 +118,26 @@ class VectorIndex:
         similarity[rows < 0] = -np.inf
         return np.minimum(similarity, 1.0), rows
 
+    def kept(self) -> np.ndarray:
+        """(m,) uint8 that :meth:`restored` makes the same index of; an index on a GPU has none.
+
+        Raises:
+            ValueError: the index is on a GPU.
+        """
+        if self.device == "gpu":
+            raise ValueError("an index is kept from the CPU, this one is on a GPU: set device to cpu")
+        return faiss.serialize_index(self._index)
+
+    @classmethod
+    def restored(cls, width: int, kept: np.ndarray, config: IndexConfig | None = None) -> "VectorIndex":
+        """The index of :meth:`kept`, with its settings; whoever keeps the bytes verifies them."""
+        made = cls(width, config)
+        made._index = faiss.deserialize_index(np.array(kept, np.uint8))
+        made.is_exact = not isinstance(made._index, faiss.IndexHNSWFlat)
+        if made._index.d != width:
+            raise ValueError(f"the kept index has a width of {made._index.d}, not {width}: build it anew")
+        return made
+
     def _exact(self) -> faiss.Index:
         flat = faiss.IndexFlatIP(self.width)
         return flat if self._resources is None else faiss.index_cpu_to_gpu(self._resources, 0, flat)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from models.index import IndexConfig, VectorIndex
+from models.memory_index import IndexFile
 from models.memory_log import Change
 from models.memory_pattern import Pattern
 
@@ -20,9 +21,11 @@ class Shelf(Mapping[str, Pattern]):
     anew, once a fifth of its rows are dead.
     """
 
-    def __init__(self, create_positives: int, index: IndexConfig | None = None) -> None:
+    def __init__(
+        self, create_positives: int, index: IndexConfig | None = None, file: IndexFile | None = None
+    ) -> None:
         self._create_positives = create_positives
-        self._config = index or IndexConfig()
+        self._config, self._file = index or IndexConfig(), file
         self._patterns: dict[str, Pattern] = {}
         self._of_user: dict[str, set[str]] = {}
         self._groups: dict[Any, _Group] = {}
@@ -125,11 +128,24 @@ class Shelf(Mapping[str, Pattern]):
         ]
         if not new:
             return
+        vectors = np.stack([one.vector for one in new])  # (v, d)
         if self._index is None:
-            self._index = VectorIndex(len(new[0].vector), self._config)
-        rows = self._index.add(np.stack([one.vector for one in new]))
+            self._index, rows = self._built(vectors), np.arange(len(new))
+        else:
+            rows = self._index.add(vectors)
         self._ids += [one.pattern_id for one in new]
         self._row.update((one.pattern_id, int(row)) for one, row in zip(new, rows, strict=True))
+
+    def _built(self, vectors: np.ndarray) -> VectorIndex:
+        """The index of (v, d) vectors: the one on disk if it is theirs; one that took long is kept there."""
+        kept = self._file.load(vectors, self._config) if self._file else None
+        if kept is not None:
+            return kept
+        index = VectorIndex(vectors.shape[1], self._config)
+        index.add(vectors)
+        if self._file and not index.is_exact:
+            self._file.keep(index, vectors)
+        return index
 
 
 def _is_same(one: Pattern, other: Pattern) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from models.index import IndexConfig
+from models.memory_index import IndexFile
 from models.memory_log import Change, MemoryLog, Place, Snapshot
 from models.memory_pattern import MemoryBankError, Pattern, number_of
 from models.memory_shelf import Shelf
@@ -26,10 +27,12 @@ class MemoryStore:
             MemoryBankError: another process writes it, or its files are none of ours.
         """
         self.log = MemoryLog(folder)
-        self.shelf = Shelf(create_positives, index)
+        self._index = IndexFile(folder, writes)
+        self.shelf = Shelf(create_positives, index, self._index)
         self._lock = self._locked() if writes else None
         try:
             self._reload()
+            self._index.writes = False  # learning never waits for tens of megabytes
             if writes:
                 self.log.clean(self.place.generation)
         except Exception:
@@ -49,7 +52,7 @@ class MemoryStore:
 
     @property
     def size_bytes(self) -> int:
-        """Of snapshot and log."""
+        """Of snapshot and log; the kept index is made of these."""
         return sum(self.log.size_bytes(self.place.generation))
 
     def refresh(self) -> bool:
@@ -101,6 +104,7 @@ class MemoryStore:
         generation, width = self.place.generation + 1, self.place.width
         kept = tuple(patterns.values())
         try:
+            self._index.drop()  # first: it holds the queries of those that go
             self.log.compact(Snapshot(generation, width, self.next_number, kept))
         except OSError as error:
             self.refresh()  # the rename may have come through before the disk refused the rest
