@@ -205,7 +205,10 @@ class BankFolder:
         """Makes these files the ones that count; what they hold is on the disk already."""
         if self._head_file is None:
             raise AdapterBankError(f"{self.path} is closed: open it again")
-        head = replace(head, commits=self.mine().head.commits + 1)
+        before = self.mine()
+        if files.index is not before.index:
+            journal.sync(self.path)  # new names, which the head is about to tell
+        head = replace(head, commits=before.head.commits + 1)
         self._head_file.write(head)
         self._files, self.next_row = replace(files, head=head), head.rows
 
