@@ -304,3 +304,31 @@ def bench_router(
         for bar in found.bars
     ]
     console.show_table(f"served: {found.told['ahead']}", ("what", "value", "bar", ""), bars)
+
+
+@bench_app.command("availability")
+def bench_availability(
+    data: Data = None,
+    calls: Annotated[int, typer.Option(help="Filters of 10,000 contents, on either side.", min=10)] = 2_000,
+    as_json: AsJson = False,
+) -> None:
+    """What a user can watch out of 10,000 contents, beside a scan. Example: mg bench availability"""
+    from apps.bench.availability import measure
+    from kg.arrays import GraphArrays
+    from kg.datasets import graph_name
+
+    found = measure(GraphArrays.current(Home.here().arrays(graph_name(data))), calls)
+    if as_json:
+        console.show_json(found)
+        return
+    cells = [
+        (
+            row.what,
+            row.calls,
+            *(f"{ms:.3f}" for ms in (row.p50_ms, row.p99_ms, row.cpu_p99_ms)),
+            row.bar_ms or "",
+        )
+        for row in found.rows
+    ]
+    title = f"{found.contents:,} contents, {found.windows:,} windows, ratio {found.ratio:.2f}"
+    console.show_table(title, ("what", "filters", "p50 ms", "p99 ms", "p99 cpu ms", "bar ms"), cells)
