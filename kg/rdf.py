@@ -84,6 +84,16 @@ def _parser(path: Path, name: str) -> Iterable[pyoxigraph.Quad]:
     return pyoxigraph.parse(path=str(path), format=_PARSERS[name], without_named_graphs=name == "jsonld")
 
 
+def bare_triples(path: Path) -> Iterator[Any]:
+    """The library's own objects, untouched: what a benchmark holds :func:`triples` against."""
+    return (quad.triple for quad in _parser(path, format_of(path)))
+
+
+def bare_write(found: Iterable[Any], path: Path) -> None:
+    """The library's own writer on its own objects: what a benchmark holds ours against."""
+    pyoxigraph.serialize(found, str(path), _PARSERS[format_of(path)])
+
+
 class Subjects:
     """What a file says, subject by subject; :func:`subjects` opens it."""
 

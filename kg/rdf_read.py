@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from kg import schema
@@ -136,14 +136,10 @@ class Reader:
                 yield Hyperedge(known.type, members, DEFAULT_SOURCE)
 
     def _class(self, is_silent: bool = False) -> Class | None:
-        named = [value for value, kind in self._subject.said.get(TYPE, ()) if kind == IRI]
-        types = [
-            class_of()[iri]
-            for iri in sorted(named, key=lambda iri: not iri.startswith(MG))
-            if iri in class_of()
-        ]
-        if types:
-            return classes()[types[0]]
+        named = tuple(value for value, kind in self._subject.said.get(TYPE, ()) if kind == IRI)
+        known = _class_named(named)
+        if known is not None:
+            return known
         if not is_silent:
             near = ", ".join(short(iri) for iri in _near(named[0] if named else "", class_of()))
             came = short(named[0]) if named else "no class"
@@ -195,14 +191,10 @@ class Reader:
                 members[role.name] = tuple(
                     sorted(self._must_be_told(known.type, role.name, iri) for iri in iris)
                 )
-        bare = Hyperedge(
-            known.type, members, **own
-        )  # what is wrong here is wrong with the fact, not a property
-        if not values:
-            return bare
         try:
             return Hyperedge(known.type, members, properties=values, **own)
         except RecordError:
+            Hyperedge(known.type, members, **own)  # raises where the fact is wrong, and not a property of it
             fitting = self._fitting(values, lambda one: Hyperedge(known.type, members, properties=one, **own))
             return Hyperedge(known.type, members, properties=fitting, **own)
 
@@ -315,6 +307,14 @@ class Reader:
         self._refuse(self._subject.place, short(column), value[:200], remedy)
 
 
+@lru_cache(maxsize=1024)
+def _class_named(iris: tuple[str, ...]) -> Class | None:
+    """The first class that the graph knows, ours before schema.org's."""
+    ours_first = sorted(iris, key=lambda iri: not iri.startswith(MG))
+    types = [class_of()[iri] for iri in ours_first if iri in class_of()]
+    return classes()[types[0]] if types else None
+
+
 def _near(name: str, known: Iterable[str]) -> list[str]:
     found = list(known)
     return difflib.get_close_matches(name, found, n=3, cutoff=0.5) or sorted(found)[:3]
@@ -349,6 +349,7 @@ def _flag(value: str, kind: str) -> bool:
     return _FLAGS[value]
 
 
+@lru_cache(maxsize=65_536)
 def _time(value: str, kind: str) -> int:
     if _WHOLE(value) and kind.endswith("integer"):
         return int(value)

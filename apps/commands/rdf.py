@@ -6,8 +6,10 @@ from typing import Annotated
 import typer
 
 from apps import console
+from apps.commands.bench import bench_app
 from apps.commands.shared import AsJson, Data, app
 from configs.home import Home
+from configs.registry import SettingError
 
 rdf_app = typer.Typer(
     no_args_is_help=True, help="The graph as RDF: Turtle, N-Triples, JSON-LD, SHACL, SPARQL."
@@ -141,6 +143,44 @@ def rdf_shapes() -> None:
     from kg.rdf_shapes import shapes_text
 
     typer.echo(shapes_text())
+
+
+@bench_app.command("rdf")
+def bench_rdf(
+    triples: Annotated[int, typer.Option(help="Size of the generated world, about.", min=10_000)] = 1_000_000,
+    format: Annotated[
+        list[str] | None,
+        typer.Option(help="ntriples, turtle or jsonld; several: give it again. All by default."),
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Runs of either side; the median counts.", min=1)] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """RDF written and read beside pyoxigraph's writer and parser. Example: mg bench rdf --triples 100000"""
+    from apps.bench.rdf import ENDINGS, measure
+
+    if unknown := set(format or ()) - ENDINGS.keys():
+        raise SettingError(f"a format is one of {', '.join(ENDINGS)}, got {', '.join(sorted(unknown))}")
+    with console.progress_bar("rdf") as feed:
+        found = measure(triples, repeats, format or tuple(ENDINGS), feed)
+    if as_json:
+        console.show_json(found)
+        return
+    cells = [
+        (
+            row.format,
+            row.what,
+            f"{row.ours_s:.2f}",
+            "" if row.reference_s is None else f"{row.reference_s:.2f}",
+            "" if row.ratio is None else f"{row.ratio:.2f}",
+            f"{row.ours_cpu_s:.2f}",
+            "" if row.bar_s is None else f"{row.bar_s:g}: {'met' if row.ours_s <= row.bar_s else 'NOT met'}",
+            row.note,
+        )
+        for row in found.rows
+    ]
+    columns = ("format", "what", "ours s", "pyoxigraph s", "ratio", "ours CPU s", "bar s", "")
+    console.show_table(f"{found.triples:,} triples, seconds a million", columns, cells)
+    console.out.print("the same records came back" if found.is_same else "NOT the same records came back")
 
 
 def _exported(path: Path, data: str | None, with_people: bool) -> Path:

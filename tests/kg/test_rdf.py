@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from kg import schema
@@ -15,7 +15,7 @@ from kg.rdf import triples
 from kg.rdf_files import RdfError, context, is_ours
 from kg.rdf_terms import classes, id_of, iri_of, is_private
 from kg.rdf_write import records_of, write
-from kg.records import Hyperedge, Node
+from kg.records import Hyperedge, Node, RecordError
 from kg.sources import sources
 from kg.store.memory import MemoryStore
 from kg.worlds import WorldConfig, world
@@ -41,12 +41,12 @@ def everything() -> list[Node | Hyperedge]:
 
 
 def _filled(columns) -> dict:
-    return {name: _value(column) for name, column in columns.items()}
+    return {name: _value(column, place) for place, (name, column) in enumerate(columns.items())}
 
 
-def _value(column: schema.Column):
+def _value(column: schema.Column, place: int = 0):
     if column.kind == "integer":
-        return max(column.low or 0, 7)
+        return max(column.low or 0, 7) + place  # a time that ends something lies after the one before
     if column.form is not None:
         return {"date": "1999-03", "currency": "EUR"}[column.form]
     if column.choices:
@@ -124,7 +124,10 @@ def test_any_record_comes_back(tmp_path, data):
                 value = max(value, column.low) if column.low is not None else value
                 value = min(value, column.high) if column.high is not None else value
             properties[name] = value
-    node = Node(kind.name, f"{kind.prefix}:{data.draw(texts)}!", properties)
+    try:
+        node = Node(kind.name, f"{kind.prefix}:{data.draw(texts)}!", properties)
+    except RecordError:
+        assume(False)  # two columns that do not go together
     ending = data.draw(st.sampled_from(ENDINGS))
     assert returned([node], tmp_path, ending) == [node]
 
