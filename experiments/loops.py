@@ -152,16 +152,14 @@ class Instant(Loop):
     def _teach(self, user_rows: np.ndarray, contents: np.ndarray, at_ts: np.ndarray) -> None:
         timed = np.flatnonzero(at_ts >= EARLIEST_TS)
         order = timed[np.lexsort((contents[timed], at_ts[timed], user_rows[timed]))]
+        if not len(order):
+            return
         numbers = self._given + 1 + np.arange(len(order))
         self._given += len(order)
         events = Signals(contents[order], np.ones(len(order), np.float32), at_ts[order], numbers)
         people, starts = np.unique(user_rows[order], return_index=True)
         places = np.split(np.arange(len(order)), starts[1:])
-        told = {
-            str(row): events.only(some)
-            for row, some in zip(people.tolist(), places, strict=True)
-            if len(some)
-        }
+        told = {str(row): events.only(some) for row, some in zip(people.tolist(), places, strict=True)}
         for user_id, signals in told.items():
             self._told.setdefault(user_id, []).append(signals)
         self.loop.learn(told)
