@@ -41,11 +41,11 @@ def fit_for(data: str | None, home: Home, count: int, tell: Callable[[str], None
 
 
 def measure_all(
-    data: str | None, home: Home, count: int, seed: int, tell: Callable[[str], None]
+    data: str | None, home: Home, count: int, seed: int, tell: Callable[[str], None], fitted: int = 400
 ) -> list[Row]:
     """Planted duplicates of every noise; and the real catalogues, where the folder ``data`` has them."""
     tell("generated catalogues: fit")
-    planted = fit_planted()
+    planted = fit_planted(fitted)
     rows = []
     for noise in NOISES:
         tell(f"generated catalogues: {noise}")
