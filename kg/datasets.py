@@ -120,6 +120,24 @@ def _with_feedback(dataset: Dataset, home: Home) -> Dataset:
     return replace(dataset, sources=(*dataset.sources, sources.build("feedback", {"path": str(log)})))
 
 
+@dataclass(frozen=True)
+class Setting:
+    """A data set that ``configs/graph`` knows."""
+
+    name: str
+    note: str
+    licence: str
+    is_api: bool
+    """True where its sources ask an API."""
+
+
+def settings_with_licences() -> list[Setting]:
+    """Every data set that can be opened, by name."""
+    names = sorted(path.stem for path in (ROOT / "graph").glob("*.yaml"))
+    found = ((name, load(f"graph/{name}.yaml")) for name in names)
+    return [Setting(name, plain["note"], plain["licence"], _asks_an_api(name)) for name, plain in found]
+
+
 def _named(data: str) -> tuple[str, str] | None:
     """Name and folder of ``NAME@FOLDER``; the name alone where it is that of an API; else None."""
     name, at, folder = data.partition("@")

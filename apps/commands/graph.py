@@ -16,13 +16,29 @@ app.add_typer(data_app, name="data")
 
 @data_app.command("list")
 def data_list(as_json: AsJson = False) -> None:
-    """Data sets by name, with licence. Example: mg data list"""
+    """Data sets by name: what, licence, checksum, how to get it. Example: mg data list"""
+    from kg.datasets import settings_with_licences
     from kg.downloads import DOWNLOADS
 
-    rows = [(item.name, item.what, item.licence) for item in DOWNLOADS.values()]
-    console.show_json(list(DOWNLOADS.values())) if as_json else console.show_table(
-        "data sets", ("name", "what", "licence"), rows
-    )
+    home = Home.here()
+    rows = [
+        (one.name, one.note, one.licence, *_how(one.name, one.is_api, DOWNLOADS.get(one.name), home))
+        for one in sorted(settings_with_licences(), key=lambda one: one.name not in DOWNLOADS)
+    ]
+    columns = ("name", "what", "licence", "how", "sha256")
+    if as_json:
+        console.show_json([dict(zip(columns, row, strict=True)) for row in rows])
+    else:
+        console.show_table("data sets", columns, rows)
+
+
+def _how(name: str, is_api: bool, download: Any, home: Home) -> tuple[str, str]:
+    if download is not None:
+        is_here = all((home.data / name / file).is_file() for file in download.files.values())
+        return ("it is here" if is_here else f"mg data get {name}"), download.sha256
+    if is_api:
+        return f"--data {name}, with a key in the environment", ""
+    return ("--data world" if name == "world" else f"--data {name}@FOLDER"), ""
 
 
 @data_app.command("get")
@@ -30,11 +46,11 @@ def data_get(
     name: Annotated[str, typer.Argument(help="A name of `mg data list`.")] = "movielens-100k",
 ) -> None:
     """Downloads a data set and checks it. Example: mg data get movielens-100k"""
-    from kg.downloads import get
+    from kg.downloads import DOWNLOADS, get
 
     with console.progress_bar(f"getting {name}") as feed:
         folder = get(name, Home.here(), feed)
-    console.out.print(f"{name} is in {folder}")
+    console.out.print(f"{name} is in {folder}; its licence: {DOWNLOADS[name].licence}")
 
 
 @app.command()

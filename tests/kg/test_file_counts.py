@@ -85,3 +85,14 @@ def test_the_command_prints_counts_and_reasons_but_no_data(folder, tmp_path, mon
     answer = json.loads(done.stdout)
     assert len(answer["files"]) == sum(len(list((DATA / name).iterdir())) for name in PLACES)
     assert answer["unread"] == [] and "Lighthouse" not in done.stdout
+
+
+def test_the_list_shows_licence_checksum_and_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("MG_HOME", str(tmp_path / "home"))
+    done = CliRunner().invoke(app, ["data", "list", "--json"])
+    rows = {row["name"]: row for row in json.loads(done.stdout)}
+    assert all(row["licence"] and row["what"] and row["how"] for row in rows.values())
+    assert rows["movielens-100k"]["how"] == "mg data get movielens-100k"
+    assert len(rows["movielens-100k"]["sha256"]) == 64
+    assert rows["catalogues"]["how"] == "--data catalogues@FOLDER"
+    assert "key" in rows["tmdb-api"]["how"]
