@@ -97,7 +97,7 @@ class InstantLoopConfig:
     """Settings of :class:`models.instant.InstantConfig`; one fade is one rank."""
     fade: float = 2.0
     """After how many later likes one counts half, where ``instant`` names no fades."""
-    bound: float = 1.5
+    bound: float = 1.0
     """Of the adapter's length, where ``instant`` names none."""
     live_history: bool = True
     """Off, the model is told the history at the split alone."""

@@ -24,7 +24,7 @@ class InstantConfig:
 
     step: float = 1.0
     """Length of what an explicit event adds, in directions of the head, above 0."""
-    bound: float = 1.5
+    bound: float = 1.0
     """No direction of an adapter is ever longer, above 0."""
     fades: tuple[float, ...] = (2.0,)
     """One a rank: after how many later events one counts half, above 0."""
