@@ -18,6 +18,8 @@ from experiments.significance import Paired, holm, paired
 from experiments.splits import Part
 from experiments.watchable import Watchable, watchable
 from kg.arrays import GraphArrays
+from kg.rights import trust_table
+from kg.trust import LEAST_TRUST, latest
 from models.evening import Evening, runtime_fit
 from models.interface import Recommender, Users
 from models.pipeline import Situation, StepsConfig, apply
@@ -31,6 +33,7 @@ NONE = StepsConfig(availability=False)
 ALONE: Mapping[str, StepsConfig] = {
     "none": NONE,
     "availability": StepsConfig(),
+    "trusted": replace(NONE, least_trust=LEAST_TRUST),
     "trust": replace(NONE, trust=0.2),
     "context": replace(NONE, context=0.2),
     "expiring": replace(NONE, expiring=0.1),
@@ -134,7 +137,11 @@ def measure_steps(
     reports = {}
     for name, steps in VARIANTS.items():
         say(name)
-        reports[name] = _measured(part, _lists(pool, steps, known, config.n))
+        lists = _lists(pool, steps, known, config.n)
+        if steps.least_trust and (short := np.count_nonzero((lists < 0).any(axis=1))):
+            known.unknown[name] = f"too little that is trusted ({short} of {len(lists)} lists would be short)"
+            lists = _lists(pool, NONE, known, config.n)
+        reports[name] = _measured(part, lists)
     return _report(saved, reports, known)
 
 
@@ -158,7 +165,10 @@ class _Known:
         self.part, self.config = part, config
         self.graph: GraphArrays = part.training.graph if part.whole is None else part.whole
         self.genres = genres_of(part.training.graph)
-        self.trust = self.graph.numbers("Content", "trust")
+        table = trust_table(self.graph, latest(self.graph))
+        told = self.graph.numbers("Content", "trust")  # what the graph itself says goes before what we count
+        self.trust = np.where(np.isnan(told), table.values(), told)
+        self.offered = table.availability if self.graph.fact_count("AVAILABLE") else None
         self.fit = runtime_fit(self.graph.numbers("Content", "runtime_minutes"), Evening(config.minutes))
         self.unknown = {
             step: why
@@ -217,6 +227,7 @@ class _Known:
                 0 if self.watched is None else self.watched.moment,
                 taste_of(liked, self.genres),
                 self.platforms,
+                self.offered,
             )
 
 

@@ -12,9 +12,9 @@ from configs.registry import SettingError
 from models import steps
 from models.steps import Step
 
-ORDER = ("availability", "trust", "context", "expiring", "calibration", "diversity", "caps")
-"""What cannot be watched goes first, so that nothing is weighed against it; what changes scores comes before
-what picks a list by them; caps come last, so that nothing after them breaks them."""
+ORDER = ("availability", "trusted", "trust", "context", "expiring", "calibration", "diversity", "caps")
+"""What cannot be watched or believed goes first, so that nothing is weighed against it; what changes scores
+comes before what picks a list by them; caps come last, so that nothing after them breaks them."""
 DIVERSITIES = ("mmr", "dpp")
 
 Rows = np.ndarray
@@ -43,12 +43,15 @@ class StepsConfig:
     """λ of MMR, θ of the DPP, in [0, 1]."""
     most_of_genre: int = 0
     most_of_platform: int = 0
+    least_trust: float = 0.0
+    """Contents trusted less are taken out, in [0, 1]; :data:`kg.trust.LEAST_TRUST` is the house's."""
 
     def __post_init__(self) -> None:
-        shares = (self.trust, self.context, self.calibration, self.relevance)
+        shares = (self.trust, self.context, self.calibration, self.relevance, self.least_trust)
         if not all(0 <= share <= 1 for share in shares) or not self.expiring >= 0:
             raise SettingError(
-                "steps need trust, context, calibration and relevance in 0..1 and expiring >= 0, got "
+                "steps need trust, context, calibration, relevance and least_trust in 0..1 and "
+                "expiring >= 0, got "
                 f"{shares} and {self.expiring}"
             )
         if not self.expiring_days > 0 or min(self.most_of_genre, self.most_of_platform) < 0:
@@ -80,6 +83,8 @@ class Situation:
     """(g,) shares of genres in the history: :func:`models.steps.taste_of`."""
     platforms: sp.csr_array | None = None
     """(i, p) 0 or 1: where each content can be watched there and then."""
+    offered: np.ndarray | None = None
+    """(i,) in [0, 1], confidence in the best offer, see :func:`models.steps.drop_untrusted`."""
 
 
 def apply(
@@ -115,6 +120,12 @@ def _availability(rows: Rows, scores: Rows, config: StepsConfig, at: Situation, 
     if not config.availability or at.available is None:
         return None
     return steps.drop_unavailable(rows, scores, at.available)
+
+
+def _trusted(rows: Rows, scores: Rows, config: StepsConfig, at: Situation, n: int) -> Step | None:
+    if not config.least_trust or at.trust is None:
+        return None
+    return steps.drop_untrusted(rows, scores, at.trust, config.least_trust, at.offered)
 
 
 def _trust(rows: Rows, scores: Rows, config: StepsConfig, at: Situation, n: int) -> Step | None:
@@ -158,5 +169,9 @@ def _caps(rows: Rows, scores: Rows, config: StepsConfig, at: Situation, n: int) 
 
 
 _STEPS: dict[str, Callable[..., Step | None]] = dict(
-    zip(ORDER, (_availability, _trust, _context, _expiring, _calibration, _diversity, _caps), strict=True)
+    zip(
+        ORDER,
+        (_availability, _trusted, _trust, _context, _expiring, _calibration, _diversity, _caps),
+        strict=True,
+    )
 )

@@ -3,11 +3,12 @@
 Every step first puts the scores it gets on [0, 1] among the candidates, so that no scale decides.
 i contents · c candidates, best first · n in a list · g genres."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.sparse as sp
 
+from kg.trust import LEAST_AVAILABILITY, LEAST_TRUST
 from models.ranking import normalise
 
 CALIBRATION_SMOOTHING = 0.01
@@ -36,6 +37,8 @@ class Step:
     """(n,) int64 content rows now, best first."""
     scores: np.ndarray
     """(n,) float64: as they came where a step only picks or drops, on [0, 1] where it weighs something in."""
+    unverified: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    """(m,) int64 content rows of the list whose offers are to be marked as not verified."""
 
     @property
     def moved(self) -> tuple[Moved, ...]:
@@ -56,6 +59,41 @@ def drop_unavailable(rows: np.ndarray, scores: np.ndarray, available: np.ndarray
     rows, scores = _candidates(rows, scores)
     kept = available[rows]
     return Step("availability", rows, rows[kept], scores[kept])
+
+
+def drop_untrusted(
+    rows: np.ndarray,
+    scores: np.ndarray,
+    trust: np.ndarray,
+    least: float = LEAST_TRUST,
+    offered: np.ndarray | None = None,
+) -> Step:
+    """Takes out what is known to be trusted too little, and marks offers that are not verified.
+
+    The order of the others stays; a content of unknown trust stays too.
+
+    Args:
+        rows: (c,) content rows, best first.
+        scores: (c,) their scores.
+        trust: (i,) in [0, 1] of all contents, NaN where not known.
+        least: trust below it goes, in [0, 1].
+        offered: (i,) in [0, 1], confidence in the best offer there and then; below
+            :data:`kg.trust.LEAST_AVAILABILITY` it is unverified. NaN and None mark nothing.
+
+    Example:
+        >>> step = drop_untrusted([0, 1, 2], [3.0, 2.0, 1.0], np.array([0.9, 0.5, np.nan]), 0.6)
+        >>> step.rows.tolist()
+        [0, 2]
+    """
+    if not 0 <= least <= 1:
+        raise ValueError(f"the least trust must lie in 0..1, got {least}")
+    rows, scores = _candidates(rows, scores)
+    kept = ~(np.asarray(trust, np.float64)[rows] < least)  # NaN is not below
+    rows_left = rows[kept]
+    doubted = np.zeros(len(rows_left), bool)
+    if offered is not None:
+        doubted = np.asarray(offered, np.float64)[rows_left] < LEAST_AVAILABILITY
+    return Step("trusted", rows, rows_left, scores[kept], rows_left[doubted])
 
 
 def weigh_trust(rows: np.ndarray, scores: np.ndarray, trust: np.ndarray, share: float) -> Step:

@@ -19,6 +19,7 @@ from models.steps import (
     diversify,
     diversify_dpp,
     drop_unavailable,
+    drop_untrusted,
     fit_context,
     lift_expiring,
     taste_of,
@@ -44,6 +45,34 @@ def test_unavailable_contents_go_and_the_rest_keeps_its_order():
     assert step.moved == (Moved(2, 2, None), Moved(0, 3, 2))
     nothing = drop_unavailable([4], [3.0], np.zeros(5, bool))
     assert nothing.rows.tolist() == [] and nothing.moved == (Moved(4, 1, None),)
+
+
+def test_what_is_trusted_too_little_goes_and_the_unknown_stays():
+    trust = np.array([0.6, 0.59, np.nan, 0.9])
+    step = drop_untrusted([1, 3, 2, 0], [4.0, 3.0, 2.0, 1.0], trust)
+    assert step.name == "trusted" and step.rows.tolist() == [3, 2, 0] and step.scores.tolist() == [3, 2, 1]
+    assert step.moved[0] == Moved(1, 1, None) and step.unverified.tolist() == []
+    assert drop_untrusted([1], [1.0], trust, least=0.0).moved == ()
+    with pytest.raises(ValueError, match="least trust must lie in 0..1, got 2"):
+        drop_untrusted([1], [1.0], trust, least=2)
+
+
+def test_offers_below_half_are_marked_as_unverified_and_stay():
+    trust, offered = np.full(4, 0.9), np.array([0.5, 0.49, np.nan, 0.0])
+    step = drop_untrusted([3, 2, 1, 0], [4.0, 3.0, 2.0, 1.0], trust, 0.6, offered)
+    assert step.rows.tolist() == [3, 2, 1, 0] and step.unverified.tolist() == [3, 1]
+    gone = drop_untrusted([3], [1.0], np.zeros(4), 0.6, offered)
+    assert gone.unverified.tolist() == []  # only what is left carries a mark
+
+
+def test_trust_is_asked_for_or_left_alone():
+    genres = sp.csr_array(np.ones((3, 1), np.float32))
+    situation = Situation(genres, trust=np.array([0.1, 0.7, 0.9]), offered=np.array([1.0, 0.2, 1.0]))
+    rows, scores = np.arange(3), np.array([3.0, 2.0, 1.0])
+    assert apply(rows, scores, StepsConfig(), situation, 3) == ()
+    (step,) = apply(rows, scores, StepsConfig(least_trust=0.6), situation, 3)
+    assert step.rows.tolist() == [1, 2] and step.unverified.tolist() == [1]
+    assert apply(rows, scores, StepsConfig(least_trust=0.6), Situation(genres), 3) == ()
 
 
 GENRES = sp.csr_array(np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 0]], np.float32))
@@ -265,6 +294,7 @@ def test_what_ends_soon_is_lifted_and_what_is_gone_is_not():
 def test_pipeline_takes_its_steps_in_order():
     genres = sp.csr_array(np.array([[1, 0]] * 6 + [[0, 1]] * 6, np.float32))
     config = StepsConfig(
+        least_trust=0.01,
         trust=0.1,
         context=0.1,
         expiring=0.1,
@@ -306,7 +336,14 @@ def test_what_picks_a_list_hands_on_its_order():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"trust": 2}, {"diversity": "magic"}, {"most_of_genre": -1}, {"expiring": -1}, {"expiring_days": 0}],
+    [
+        {"trust": 2},
+        {"least_trust": -0.1},
+        {"diversity": "magic"},
+        {"most_of_genre": -1},
+        {"expiring": -1},
+        {"expiring_days": 0},
+    ],
 )
 def test_pipeline_refuses(wrong):
     with pytest.raises(SettingError):
