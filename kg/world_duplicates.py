@@ -55,6 +55,14 @@ class DuplicatesConfig:
     """Of films whose IMDb id a catalogue tells, 0 to 1."""
     rival_share: float = 0.2
     """Of films that are a sequel, a remake or a namesake of another, 0 to 1."""
+    ours_share: float = 0.5
+    """Of the films that are in one catalogue only, those that are in the first, 0 to 1."""
+    first: int = 0
+    """Number of the first film and of the first person: catalogues of one world go on where others end."""
+    word: str = ""
+    """Ends the titles of these catalogues, so that they meet no title of others; '' leaves them alone."""
+    source: str = "world"
+    """Who tells the facts."""
     seed: int = 0
     """Fixes every draw."""
 
@@ -64,7 +72,7 @@ class DuplicatesConfig:
                 f"two catalogues have 10 films or more and noise of {', '.join(NOISES)}, got {self.films}, "
                 f"{self.noise!r}: change the setting"
             )
-        shares = (self.shared_share, self.strong_share, self.rival_share)
+        shares = (self.shared_share, self.strong_share, self.rival_share, self.ours_share)
         if not all(0 <= share <= 1 for share in shares):
             raise ValueError(f"shares lie in 0..1, got {shares}: change the setting")
 
@@ -121,18 +129,19 @@ class _Builder:
         contents: dict[str, str] = {}
         strong: dict[str, str] = {}
         for place, film in enumerate(films):
-            mine = place in shared or self.random.random() < 0.5
+            number = place + self.config.first
+            mine = place in shared or self.random.random() < self.config.ours_share
             if mine:
-                self._tell(OURS, place, film, _as_is)
+                self._tell(OURS, number, film, _as_is)
             if place in shared or not mine:
-                self._tell(THEIRS, place, film, self._spoil)
+                self._tell(THEIRS, number, film, self._spoil)
             if place in shared:
-                contents[f"content:{THEIRS}:{place}"] = f"content:{OURS}:{place}"
+                contents[f"content:{THEIRS}:{number}"] = f"content:{OURS}:{number}"
             for scheme in (OURS, THEIRS):
-                strong[f"content:{scheme}:{place}"] = f"imdb:tt{7_000_000 + place}"
+                strong[f"content:{scheme}:{number}"] = f"imdb:tt{7_000_000 + number}"
         people = {
             f"person:{THEIRS}:{person}": f"person:{OURS}:{person}"
-            for person in range(len(self.names))
+            for person in range(self.config.first, self.config.first + len(self.names))
             if {f"person:{THEIRS}:{person}", f"person:{OURS}:{person}"} <= self.told
         }
         return Duplicates(self.records, contents, people, strong)
@@ -153,7 +162,8 @@ class _Builder:
     def _title(self) -> str:
         words = [str(self.random.choice(list_)) for list_ in (_FIRST, _SECOND, _THIRD)]
         title = str(self.random.choice(_SHAPES)).format(*words)
-        return f"{title} {self.random.choice(_THIRD)}" if self.random.random() < 0.5 else title
+        title = f"{title} {self.random.choice(_THIRD)}" if self.random.random() < 0.5 else title
+        return f"{title} {self.config.word}" if self.config.word else title
 
     def _film(self, title: str, year: int) -> _Film:
         genres = self.random.choice(_GENRES, size=2, replace=False)
@@ -175,13 +185,13 @@ class _Builder:
         strangers = tuple(person for person in namesake.crew if person not in of.crew)
         return _Film(of.title, namesake.year, runtime, namesake.genres, strangers or namesake.crew)
 
-    def _tell(self, scheme: str, place: int, film: _Film, spoil: Callable[[_Film], dict[str, Any]]) -> None:
-        id = f"content:{scheme}:{place}"
-        ids = [f"imdb:tt{7_000_000 + place}"] if self.random.random() < self.config.strong_share else []
+    def _tell(self, scheme: str, number: int, film: _Film, spoil: Callable[[_Film], dict[str, Any]]) -> None:
+        id = f"content:{scheme}:{number}"
+        ids = [f"imdb:tt{7_000_000 + number}"] if self.random.random() < self.config.strong_share else []
         said = spoil(film)
         crew = said.pop("crew")
         genres = said.pop("genres")
-        known = {**said, "kind": "movie", "ids": (*ids, f"{scheme}:{place}"), "simulated": True}
+        known = {**said, "kind": "movie", "ids": (*ids, f"{scheme}:{number}"), "simulated": True}
         self.records.append(
             Node("Content", id, {name: value for name, value in known.items() if value is not None})
         )
@@ -191,7 +201,7 @@ class _Builder:
             self._fact("ACTED_IN" if order else "DIRECTED", content=id, person=self._person(scheme, person))
 
     def _person(self, scheme: str, person: int) -> str:
-        id = f"person:{scheme}:{person}"
+        id = f"person:{scheme}:{self.config.first + person}"
         if id not in self.told:
             self.told.add(id)
             name = self.names[person] if scheme == OURS else self._name(self.names[person])
@@ -201,7 +211,7 @@ class _Builder:
 
     def _fact(self, type: str, **members: str) -> None:
         named = {role: (member,) for role, member in members.items()}
-        self.records.append(Hyperedge(type, named, "world", {"simulated": True}))
+        self.records.append(Hyperedge(type, named, self.config.source, {"simulated": True}))
 
     def _spoil(self, film: _Film) -> dict[str, Any]:
         noise, random = self.config.noise, self.random
