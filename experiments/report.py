@@ -7,7 +7,8 @@ from pathlib import Path
 import yaml
 
 from configs.home import Home
-from experiments import mechanism_report, sections, tables
+from experiments import kept, mechanism_report, sections, tables
+from experiments.banks import BankStatus, bank_statuses
 from experiments.compare import CompareConfig, compare, entries
 from experiments.document import Document
 from experiments.figures import (
@@ -39,10 +40,12 @@ from kg.arrays import GraphArrays
 __all__ = [
     "Evidence",
     "ResultError",
+    "adapter_banks",
     "comparison_lines",
     "cost_figure",
     "group_rows",
     "hearing_figure",
+    "kept_reports",
     "leaderboard_figure",
     "leaderboard_markdown",
     "leaderboard_rows",
@@ -71,6 +74,27 @@ def mechanisms(graph: str, home: Home | None = None) -> MechanismTable:
 
 
 mechanism_texts = mechanism_report.texts
+
+
+def kept_reports(kind: str, graph: str, home: Home | None = None) -> list[kept.Kept]:
+    """Reports that ``mg replay`` (``replay``) or ``mg forgetting`` (``forgetting``) kept, the latest first.
+
+    Raises:
+        ResultError: a file of them is spoilt.
+    """
+    return kept.kept(kind, graph, home or Home.here())
+
+
+def adapter_banks(graph: str, home: Home | None = None) -> list[BankStatus]:
+    """What the banks of people's adapters on a graph hold; none where nothing was learned.
+
+    Raises:
+        ResultError: a bank cannot be read.
+    """
+    try:
+        return bank_statuses(graph, home or Home.here())
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ResultError(f"adapters of {graph} cannot be read: {error}") from error
 
 
 @dataclass(frozen=True)

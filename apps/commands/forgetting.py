@@ -19,9 +19,13 @@ def forgetting(
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
-    """Windows of time, one after another: what is kept. Example: mg forgetting forgetting/movielens.yaml"""
+    """Windows of time, one after another: what is kept. Example: mg forgetting forgetting/movielens.yaml
+
+    The report stays in the home too, for the page Models of the explorer.
+    """
     from experiments.forgetting import forgetting as study
     from experiments.forgetting_report import document
+    from experiments.kept import keep
     from experiments.report import simulated_in, write
     from kg.arrays import GraphArrays
     from kg.datasets import graph_name
@@ -37,6 +41,11 @@ def forgetting(
     report = document(found, simulated_in(graph), command)
     if out is not None:
         write(report, out, name="forgetting")
+    _show(report, out, as_json)
+    keep("forgetting", found.config.name, report, name, command, Home.here())
+
+
+def _show(report: Any, out: Path | None, as_json: bool) -> None:
     if as_json:
         console.show_json({table.name: _records(table) for table in report.tables()})
         return

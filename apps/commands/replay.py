@@ -22,7 +22,12 @@ def replay(
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ranks each event, then learns from it: rows side by side. Example: mg replay replay/history.yaml"""
+    """Ranks each event, then learns from it: rows side by side. Example: mg replay replay/history.yaml
+
+    The report stays in the home too, for the page Models of the explorer.
+    """
+    from experiments.kept import keep
+    from experiments.replay_report import document
     from experiments.replay_table import replay_table
     from experiments.report import simulated_in
     from kg.arrays import GraphArrays
@@ -43,14 +48,16 @@ def replay(
         name,
         *(["--out", out.name] if out else []),
     ]
-    _show(found, simulated_in(graph), " ".join(words), out, as_json)
+    command, simulated = " ".join(words), simulated_in(graph)
+    report = document(found, simulated, command)
+    _show(found, report, simulated, out, as_json)
+    keep("replay", _kept_as(found), report, found.graph, command, Home.here())
 
 
-def _show(found: Any, simulated: str, command: str, out: Path | None, as_json: bool) -> None:
-    from experiments.replay_report import document
+def _show(found: Any, report: Any, simulated: str, out: Path | None, as_json: bool) -> None:
     from experiments.report import write
 
-    report, told = document(found, simulated, command), {**found.summary(), "simulated": simulated}
+    told = {**found.summary(), "simulated": simulated}
     if out is not None:
         write(report, out, name="replay")
         (out / FILE).write_text(json.dumps(told, indent=1, allow_nan=False), encoding="utf-8")
@@ -63,3 +70,8 @@ def _show(found: Any, simulated: str, command: str, out: Path | None, as_json: b
         console.out.print(sentence, markup=False)
     if out is not None:
         console.out.print(f"written to {out / 'replay.html'}", markup=False)
+
+
+def _kept_as(found: Any) -> str:
+    """A replay on validation stands beside the one that measures, not in its place."""
+    return found.name if found.part == "test" else f"{found.name} {found.part}"

@@ -10,6 +10,7 @@ st.navigation(
     [
         st.Page("pages/tonight.py", title="Tonight", icon=":material/nights_stay:", default=True),
         st.Page("pages/title.py", title="Title", icon=":material/movie:"),
+        st.Page("pages/models.py", title="Models", icon=":material/model_training:"),
         st.Page("pages/attention.py", title="Attention lab", icon=":material/hub:"),
     ],
     position="top",

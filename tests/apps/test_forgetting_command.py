@@ -5,6 +5,7 @@ import json
 import pytest
 
 from configs.home import Home
+from experiments.report import kept_reports
 from kg.arrays import from_records
 from kg.worlds import WorldConfig, world
 
@@ -37,6 +38,8 @@ def test_tables_sentences_and_a_report(mg, tmp_path):
     assert "EWC++" in said and "on the newest" in said
     written = {path.name for path in (tmp_path / "report").iterdir()}
     assert written >= {"forgetting.md", "forgetting.html", "forgetting.csv", "forgetting.svg"}
+    (left,) = kept_reports("forgetting", "world", Home(tmp_path))
+    assert left.name == "small" and left.table("forgetting").rows[0][0] == "fine-tuning"
     code, out, _ = mg(tmp_path / "small.yaml", "--json")
     assert code == 0 and json.loads(out)["forgetting"][0]["method"] == "fine-tuning"
 

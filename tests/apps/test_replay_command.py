@@ -5,6 +5,7 @@ import json
 import pytest
 
 from configs.home import Home
+from experiments.report import kept_reports
 from kg.arrays import from_records
 from kg.worlds import WorldConfig, world
 
@@ -40,6 +41,11 @@ def test_tables_sentences_and_a_report(mg, tmp_path):
     written = {path.name for path in (tmp_path / "report").iterdir()}
     assert written >= {"replay.md", "replay.html", "replay.csv", "replay.svg", "replay.json"}
     assert "name=mine --data world --out report" in (tmp_path / "report" / "replay.md").read_text()
+    (tmp_path / "held.yaml").write_text(REPLAY + "part: validation\n")
+    assert mg(tmp_path / "held.yaml", "--json")[0] == 0
+    left = {one.name: one for one in kept_reports("replay", "world", Home(tmp_path))}
+    assert set(left) == {"mine", "small validation"} and left["mine"].simulated
+    assert left["mine"].table("replay").rows[1][0] == "live" and len(left["mine"].pictures) == 1
     code, out, _ = mg(tmp_path / "small.yaml", "--json")
     told, kept = json.loads(out), json.loads((tmp_path / "report" / "replay.json").read_text())
     assert code == 0 and told["rows"][1]["metrics"] == kept["rows"][1]["metrics"]
