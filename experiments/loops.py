@@ -11,6 +11,7 @@ import numpy as np
 
 from configs.registry import Registry, SettingError, fill
 from experiments.splits import Part
+from models.adapted import Adapted
 from models.following import FollowingConfig
 from models.heads import HeadConfig, Moments, fit_head, heads
 from models.instant import EARLIEST_TS, InstantConfig, Signals
@@ -103,6 +104,8 @@ class InstantLoopConfig:
     """Off, the model is told the history at the split alone."""
     instant_tier: bool = True
     """Off, nothing is learned: the model answers to the bit."""
+    base_tier: bool = True
+    """Off, a model with a base tier answers by its base alone; any other has none, and this says nothing."""
 
     def __post_init__(self) -> None:
         if self.head not in heads:
@@ -134,13 +137,21 @@ class Instant(Loop):
         super().begin(model, part)
         settings = self.config
         head = fit_head(settings.head, settings.head_config(), part.training)
-        steps = LoopConfig(settings.live_history, settings.instant_tier, instant=settings.tier())
-        bases = Bases(model.score, frozen=self._frozen)
+        steps = LoopConfig(
+            settings.live_history, settings.instant_tier, settings.base_tier, instant=settings.tier()
+        )
+        bases = self._bases(model, part)
         self.loop, self._given = AdaptationLoop(bases, head, MemoryStore(head.spec), steps, self._past), 0
         self._told: dict[str, list[Signals]] = {}
         history = part.history
         users = np.repeat(np.arange(history.shape[0]), np.diff(history.indptr))
         self._teach(users, history.indices.astype(np.int64), part.times.data)
+
+    def _bases(self, model: Recommender, part: Part) -> Bases:
+        """The model, and what it is without its base tier where it has one."""
+        if not isinstance(model, Adapted):
+            return Bases(model.score, frozen=self._frozen)
+        return Bases(model.bare(part.training.graph).score, model.score, self._frozen)
 
     def scores(self, users: Users, at_ts: np.ndarray) -> np.ndarray:
         return self.loop.scores(users, [str(row) for row in users.rows.tolist()], Moments(at_ts))
