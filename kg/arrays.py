@@ -275,7 +275,8 @@ def _node_table(type: str, nodes: Iterable[Node], as_of: int | None) -> pa.Table
     for name, column in columns.items():
         hidden = column.is_observed and as_of is not None
         values = [None if hidden and _observed_after(known, as_of) else known.get(name) for _, known in found]
-        table[name] = _array(values, column.kind)
+        if not column.is_rare or any(value is not None for value in values):
+            table[name] = _array(values, column.kind)
     return pa.table(table)
 
 

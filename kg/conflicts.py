@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kg import schema
+from kg.ratings import gathered
 from kg.records import Node
 
 SCHEMES = ("eidr", "gracenote", "imdb", "tmdb", "justwatch", "movielens", "ml100k", "freebase")
@@ -42,6 +43,10 @@ def merge(node_id: str, records: Sequence[Record]) -> Node:
             merged.setdefault(name, value)
     if type == "Content":
         _merge_content(merged, told)
+        merged.pop("ratings", None)
+        kept = gathered((record.node.properties, record.is_stored) for record in ranked)
+        if kept:
+            merged["ratings"] = kept
     ids = {pair for properties in told for pair in properties.get("ids", ())}
     if type in RESOLVED:
         ids |= {key for record in records if ":" in (key := record.node.id.partition(":")[2])}
@@ -65,7 +70,7 @@ def _merge_content(merged: dict[str, Any], told: list[Mapping[str, Any]]) -> Non
             (p["synopsis"] for p in told if "synopsis" in p), key=lambda text: (len(text), text)
         )
     if "release_date" in merged:
-        merged["release_date"] = min(p["release_date"] for p in told if "release_date" in p)
+        merged["release_date"] = min((p["release_date"] for p in told if "release_date" in p), key=_day)
     titles = {p["title"] for p in told if "title" in p} | {
         t for p in told for t in p.get("alternate_titles", ())
     }
@@ -74,6 +79,11 @@ def _merge_content(merged: dict[str, Any], told: list[Mapping[str, Any]]) -> Non
     if others:
         merged["alternate_titles"] = tuple(others)
     _take_latest_counts(merged, told)
+
+
+def _day(date: str) -> tuple[str, int]:
+    """The last day that a date may mean: a year alone is not earlier than a day in it."""
+    return date + "-12-31"[len(date) - len("1999") :], -len(date)
 
 
 def _take_latest_counts(merged: dict[str, Any], told: list[Mapping[str, Any]]) -> None:

@@ -33,6 +33,8 @@ class Column:
     """The only words allowed, where there is a list of them."""
     form: Form | None = None
     """How a text is written: a date as exact as known (``1999``, ``1999-03``, ``1999-03-31``), ISO 4217."""
+    is_rare: bool = False
+    """True for what few nodes have: arrays leave the column out where none has it."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,7 @@ NODES: Mapping[str, NodeType] = {
             air_status=TEXT,
             imdb_rating=Column("number", 0, 10, is_observed=True),
             tmdb_rating=Column("number", 0, 10, is_observed=True),
+            ratings=Column("texts", is_observed=True, is_rare=True),  # see kg.ratings, where several tell
             vote_count=Column("integer", 0, is_observed=True),
             popularity=Column("number", 0, is_observed=True),
             observed_ts=TIME,  # when the columns marked is_observed were counted
