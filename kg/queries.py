@@ -4,16 +4,19 @@ import difflib
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any
 
 from configs.registry import SettingError, UnknownName
-from kg import schema
-from kg.availability import DAY_S, OFFER_ORDER, UNKNOWN_OFFER
+from kg import questions, schema
+from kg.answers import Candidate, Credit, Ending, FromFriends, Gem, Similar, Title, Trusted, Window
+from kg.availability import DAY_S, OFFER_ORDER, UNKNOWN_OFFER, quality
 from kg.records import Node
+from kg.regions import groups_of
 from kg.store.base import GraphStore
 from kg.store.encoding import node_of
+from kg.trust import LEAST_AVAILABILITY, UNKNOWN_SOURCE, reliabilities
 
 CREDITS = ("DIRECTED", "WROTE", "ACTED_IN", "PRODUCED", "SHOT")
 """Facts between a person and a content, in the order in which a page shows them."""
@@ -29,120 +32,33 @@ SHARED_WEIGHT: Mapping[str, float] = MappingProxyType(
     }
 )
 """What one shared node counts for when two titles are compared."""
+GEM_RATING, GEM_TRUST = 7.5, 0.7
+"""A hidden gem is rated at least so, of 10, and trusted more than this."""
+LEAST_TRUSTED, LEAST_COMPLETE = 0.8, 0.9
+"""What is trusted only is trusted more than the first and complete above the second."""
 
 
-@dataclass(frozen=True)
-class Window:
-    """One offer of a content in a region."""
-
-    platform_id: str
-    platform: str
-    offer: str
-    price: float | None
-    currency: str | None
-    start_ts: int | None
-    end_ts: int | None
-    """None is open: the end is not known."""
-    simulated: bool
-
-
-@dataclass(frozen=True)
-class Ending:
-    """A content that a platform loses soon."""
-
-    content_id: str
-    end_ts: int
-
-
-@dataclass(frozen=True)
-class Similar:
-    """A content that shares people, genres, moods, themes or keywords with another one."""
-
-    content_id: str
-    title: str
-    score: float
-    """Sum of SHARED_WEIGHT over the nodes that both have."""
-    shared: Mapping[str, int]
-    """How many nodes are shared, by type of fact."""
-
-
-@dataclass(frozen=True)
-class Credit:
-    """A person's part in a content."""
-
-    fact: str
-    person_id: str
-    name: str | None
-    """None where the source has no names."""
-    character: str | None
-    billing_order: int | None
-
-
-@dataclass(frozen=True)
-class Title:
-    """What is known of one content."""
-
-    content: Node
-    genres: tuple[str, ...]
-    credits: tuple[Credit, ...]
-    companies: tuple[str, ...]
-    countries: tuple[str, ...]
-    languages: tuple[str, ...]
-
-
-_WINDOWS = """
-MATCH (f:`Available`)-[:`AVAILABLE_CONTENT`]->(c:`Content` {id: $content_id})
-MATCH (f)-[:`AVAILABLE_REGION`]->(:`Region` {id: $region_id})
-WHERE (f.start_ts IS NULL OR f.start_ts <= $at) AND (f.end_ts IS NULL OR $at < f.end_ts)
-MATCH (f)-[:`AVAILABLE_PLATFORM`]->(p:`Platform`)
-RETURN f.id AS id, p.id AS platform_id, p.name AS platform, f.offer AS offer, f.price AS price,
-       f.currency AS currency, f.start_ts AS start_ts, f.end_ts AS end_ts, f.simulated AS simulated
-"""
-
-_EXPIRING = """
-MATCH (f:`Available`)-[:`AVAILABLE_REGION`]->(:`Region` {id: $region_id})
-WHERE (f.start_ts IS NULL OR f.start_ts <= $at) AND $at < f.end_ts AND f.end_ts <= $until
-MATCH (f)-[:`AVAILABLE_CONTENT`]->(c:`Content`)
-RETURN DISTINCT c.id AS content_id, f.end_ts AS end_ts
-"""
-
-_SHARED_BELOW = """
-MATCH (c:`Content` {id: $content_id})-[r]->(x)<-[s]-(o:`Content`)
-WHERE type(r) IN $types AND type(s) = type(r) AND o.id <> $content_id
-RETURN o.id AS id, o.title AS title, type(r) AS type, count(DISTINCT x) AS shared
-"""
-
-_SHARED_ABOVE = """
-MATCH (c:`Content` {id: $content_id})<-[r]-(x)-[s]->(o:`Content`)
-WHERE type(r) IN $types AND type(s) = type(r) AND o.id <> $content_id
-RETURN o.id AS id, o.title AS title, type(r) AS type, count(DISTINCT x) AS shared
-"""
-
-_CONTENT = "MATCH (c:`Content` {id: $content_id}) RETURN properties(c) AS properties"
-
-_ABOUT = """
-MATCH (c:`Content` {id: $content_id})-[r]->(x)
-WHERE type(r) IN ['BELONGS_TO', 'MADE_BY', 'MADE_IN', 'SPOKEN_IN']
-RETURN DISTINCT type(r) AS type, x.id AS id, x.name AS name
-"""
-
-_CREDITED = """
-MATCH (c:`Content` {id: $content_id})<-[r]-(p:`Person`)
-WHERE type(r) IN $types
-RETURN type(r) AS type, r.id AS id, p.id AS person_id, p.name AS name, r.character AS character,
-       r.billing_order AS billing_order
-"""
-
-
-def where_to_watch(store: GraphStore, content_id: str, region: str, at: int) -> list[Window]:
+def where_to_watch(
+    store: GraphStore, content_id: str, region: str, at: int, subscriptions: str = ""
+) -> list[Window]:
     """Offers of a content in a region (ISO code) that hold at ``at`` (UTC seconds).
 
-    In the order of :data:`kg.availability.OFFER_ORDER`, then by price, platform and start.
+    Subscriptions that somebody has come first, then by :data:`kg.availability.OFFER_ORDER`, then by price,
+    quality, trust, platform and start.
+
+    Args:
+        store: where the graph is.
+        content_id: of the content.
+        region: ISO 3166-1 alpha-2; windows of a group of countries (EU, WORLD) count for each of them.
+        at: the moment.
+        subscriptions: platforms that somebody pays for, with commas between them.
     """
-    rows = store.cypher(_WINDOWS, {"content_id": content_id, "region_id": f"region:{region}", "at": at})
-    rows.sort(key=lambda row: _preference(row))
-    return [
-        Window(
+    given = {"content_id": _id(content_id, "Content"), "region_ids": _regions(region), "at": at}
+    known, paid = reliabilities(), _platforms(subscriptions)
+    found = []
+    for row in store.cypher(questions.WINDOWS, given):
+        trust = known.get(row["source"], UNKNOWN_SOURCE) * row["confidence"]
+        window = Window(
             platform_id=row["platform_id"],
             platform=row["platform"] or row["platform_id"],
             offer=row["offer"] or UNKNOWN_OFFER,
@@ -151,24 +67,118 @@ def where_to_watch(store: GraphStore, content_id: str, region: str, at: int) -> 
             start_ts=row["start_ts"],
             end_ts=row["end_ts"],
             simulated=bool(row["simulated"]),
+            quality_tiers=tuple(row["quality_tiers"] or ()),
+            source=row["source"],
+            trust=trust,
+            is_verified=trust >= LEAST_AVAILABILITY,
         )
-        for row in rows
-    ]
+        found.append((_preference(window, paid), row["id"], window))
+    return [window for _, _, window in sorted(found, key=lambda one: one[:2])]
 
 
 def expiring(store: GraphStore, region: str, days: int, at: int) -> list[Ending]:
     """Contents that some platform loses in a region within ``days``, soonest first."""
-    found = store.cypher(_EXPIRING, {"region_id": f"region:{region}", "at": at, "until": at + days * DAY_S})
-    ends = [Ending(row["content_id"], row["end_ts"]) for row in found]
+    _at_least("days", days, 0)
+    given = {"region_ids": _regions(region), "at": at, "until": at + days * DAY_S}
+    ends = [Ending(row["content_id"], row["end_ts"]) for row in store.cypher(questions.EXPIRING, given)]
     return sorted(ends, key=lambda end: (end.end_ts, end.content_id))
+
+
+def from_friends(store: GraphStore, user_id: str, at: int, n: int = 20, least: int = 8) -> list[FromFriends]:
+    """What people whom a user follows like, close to what the user likes, and has not rated yet.
+
+    Args:
+        store: where the graph is.
+        user_id: of the user.
+        at: UTC seconds; what happened later does not count.
+        n: how many, most friends first, then the closest, then by id.
+        least: rating from which on somebody likes a content.
+    """
+    _at_least("n", n, 1)
+    given = {"user_id": _id(user_id, "User"), "at": at, "least": least}
+    found = [
+        FromFriends(row["content_id"], row["title"] or "", row["friends"], row["close"])
+        for row in store.cypher(questions.FROM_FRIENDS, given)
+    ]
+    return sorted(found, key=lambda one: (-one.friends, -one.close, one.content_id))[:n]
+
+
+def hidden_gems(
+    store: GraphStore, at: int, n: int = 20, least_ratings: int = 3, most_ratings: int = 20
+) -> list[Gem]:
+    """Contents that few rated and these well: mean of at least 7.5, trust above 0.7.
+
+    Trust is what the graph says of a content; ``mg graph verify`` writes it there.
+
+    Args:
+        store: where the graph is.
+        at: UTC seconds; later ratings do not count.
+        n: how many, the best mean first, then the fewer ratings, then by id.
+        least_ratings: fewer prove nothing.
+        most_ratings: more are no secret.
+    """
+    _at_least("n", n, 1)
+    _at_least("least_ratings", least_ratings, 1)
+    given = {"at": at, "least_ratings": least_ratings, "most_ratings": most_ratings}
+    given |= {"rating": GEM_RATING, "trust": GEM_TRUST}
+    found = [
+        Gem(
+            row["content_id"], row["title"] or "", row["total"] / row["ratings"], row["ratings"], row["trust"]
+        )
+        for row in store.cypher(questions.RATED_WELL, given)
+    ]
+    return sorted(found, key=lambda one: (-one.rating, one.ratings, one.content_id))[:n]
+
+
+def candidates(
+    store: GraphStore,
+    user_id: str,
+    region: str,
+    at: int,
+    n: int = 500,
+    subscriptions: str = "",
+    least: int = 8,
+) -> list[Candidate]:
+    """What a model may rank for a user: can be watched there and then, not rated and not dismissed yet.
+
+    Args:
+        store: where the graph is.
+        user_id: of the user; one whom the graph does not know has nothing rated.
+        region: ISO 3166-1 alpha-2.
+        at: UTC seconds.
+        n: how many, the most liked first, then by id.
+        subscriptions: the only platforms that count, with commas between them; '' counts all.
+        least: rating from which on somebody likes a content.
+    """
+    _at_least("n", n, 1)
+    paid = _platforms(subscriptions)
+    given = {"user_id": _id(user_id, "User"), "region_ids": _regions(region), "at": at, "least": least}
+    given |= {"platform_ids": list(paid), "any_platform": not paid}
+    found = [
+        Candidate(row["content_id"], row["title"] or "", row["release_year"], row["likes"])
+        for row in store.cypher(questions.CANDIDATES, given)
+    ]
+    return sorted(found, key=lambda one: (-one.likes, one.content_id))[:n]
+
+
+def trusted(store: GraphStore, at: int, n: int = 100) -> list[Trusted]:
+    """Contents of trust above 0.8 that are complete above 0.9 and verified by ``at`` (UTC seconds).
+
+    Trust, completeness and when it was verified are what the graph says; ``mg graph verify`` writes them.
+    The ``n`` most trusted first, then by id.
+    """
+    _at_least("n", n, 1)
+    given = {"at": at, "trust": LEAST_TRUSTED, "completeness": LEAST_COMPLETE}
+    found = [Trusted(**row) for row in store.cypher(questions.TRUSTED, given)]
+    return sorted(found, key=lambda one: (-one.trust, one.content_id))[:n]
 
 
 def similar(store: GraphStore, content_id: str, n: int) -> list[Similar]:
     """The ``n`` contents that share most with one, the heaviest first, then by id."""
-    if n < 1:
-        raise SettingError(f"n lies above 0, got {n}: ask for at least one")
+    _at_least("n", n, 1)
+    _id(content_id, "Content")
     found: dict[str, tuple[str, dict[str, int]]] = {}
-    for query, subject in ((_SHARED_BELOW, "Content"), (_SHARED_ABOVE, "Person")):
+    for query, subject in ((questions.SHARED_BELOW, "Content"), (questions.SHARED_ABOVE, "Person")):
         types = [type for type in SHARED_WEIGHT if schema.FACTS[type].roles[0].types[0] == subject]
         for row in store.cypher(query, {"content_id": content_id, "types": types}):
             _, shared = found.setdefault(row["id"], (row["title"] or "", {}))
@@ -182,14 +192,14 @@ def similar(store: GraphStore, content_id: str, n: int) -> list[Similar]:
 
 def title(store: GraphStore, content_id: str) -> Title | None:
     """What is known of one content, None where there is none with this id."""
-    parameters: dict[str, Any] = {"content_id": content_id}
-    content = store.cypher(_CONTENT, parameters)
+    parameters: dict[str, Any] = {"content_id": _id(content_id, "Content")}
+    content = store.cypher(questions.CONTENT, parameters)
     if not content:
         return None
     about: dict[str, list[str]] = {}
-    for row in store.cypher(_ABOUT, parameters):
+    for row in store.cypher(questions.ABOUT, parameters):
         about.setdefault(row["type"], []).append(row["name"] or row["id"].partition(":")[2])
-    credited = store.cypher(_CREDITED, {**parameters, "types": list(CREDITS)})
+    credited = store.cypher(questions.CREDITED, {**parameters, "types": list(CREDITS)})
     credited.sort(key=_billing)
     credited = list({(row["type"], row["person_id"]): row for row in reversed(credited)}.values())[::-1]
     names = {type: tuple(sorted(found)) for type, found in about.items()}
@@ -207,7 +217,16 @@ def title(store: GraphStore, content_id: str) -> Title | None:
 
 
 QUERIES: Mapping[str, Callable[..., Any]] = MappingProxyType(
-    {"where_to_watch": where_to_watch, "expiring": expiring, "similar": similar, "title": title}
+    {
+        "from_friends": from_friends,
+        "hidden_gems": hidden_gems,
+        "where_to_watch": where_to_watch,
+        "candidates": candidates,
+        "similar": similar,
+        "expiring": expiring,
+        "trusted": trusted,
+        "title": title,
+    }
 )
 """Questions by the name that `mg query` knows them by."""
 
@@ -236,18 +255,22 @@ def ask(store: GraphStore, question: str, parameters: Mapping[str, str]) -> list
                 f"no question is called {question!r}; nearest: {', '.join(near)}; or write Cypher"
             )
         return store.cypher(question, values)
-    signature = inspect.signature(QUERIES[name])
-    wanted = {each.name: each.annotation for each in list(signature.parameters.values())[1:]}
-    if wanted.keys() != values.keys():
+    wanted = dict(list(inspect.signature(QUERIES[name]).parameters.items())[1:])
+    needed = [each for each, told in wanted.items() if told.default is told.empty]
+    if not set(needed) <= values.keys() <= wanted.keys():
+        some = [f"{each}={wanted[each].default!r}" for each in wanted if each not in needed]
         raise SettingError(
-            f"{name} takes {', '.join(wanted)}, got {', '.join(values) or 'nothing'}: give each"
+            f"{name} takes {', '.join(needed + some)}, got {', '.join(values) or 'nothing'}: give each"
         )
-    for each, type in wanted.items():
-        if type is int and not isinstance(values[each], int):
+    for each, value in values.items():
+        if wanted[each].annotation is int and not isinstance(value, int):
             raise SettingError(
-                f"{each} of {name} is a whole number (times: UTC seconds), got {values[each]!r}: give one"
+                f"{each} of {name} is a whole number (times: UTC seconds), got {value!r}: give one"
             )
-    given = {each: str(parameters[each]) if type is str else values[each] for each, type in wanted.items()}
+    given = {
+        each: str(parameters[each]) if wanted[each].annotation is str else value
+        for each, value in values.items()
+    }
     answer = QUERIES[name](store, **given)
     found = answer if isinstance(answer, list) else [answer] if answer is not None else []
     return [{field.name: _plain(getattr(one, field.name)) for field in fields(one)} for one in found]
@@ -261,11 +284,39 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _preference(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    offer = row["offer"] or UNKNOWN_OFFER
-    rank = OFFER_ORDER.index(offer) if offer in OFFER_ORDER else len(OFFER_ORDER)
-    platform = row["platform"] or row["platform_id"]
-    return rank, row["price"] or 0.0, platform, row["platform_id"], row["start_ts"] or 0, row["id"]
+def _preference(window: Window, paid: tuple[str, ...]) -> tuple[Any, ...]:
+    rank = OFFER_ORDER.index(window.offer) if window.offer in OFFER_ORDER else len(OFFER_ORDER)
+    is_paid_for = window.offer == "subscription" and window.platform_id in paid
+    order = (not is_paid_for, rank, window.price or 0.0, -quality(window.quality_tiers), -window.trust)
+    return *order, window.platform, window.platform_id, window.start_ts or 0
+
+
+def _id(node_id: str, type: str) -> str:
+    prefix = f"{schema.NODES[type].prefix}:"
+    if not node_id.startswith(prefix) or len(node_id) == len(prefix) or len(node_id.encode()) > 4096:
+        raise SettingError(
+            f"the id of a {type} is written {prefix}<key>, in at most 4096 bytes, got {node_id[:80]!r}: "
+            "write it so"
+        )
+    return node_id
+
+
+def _regions(region: str) -> list[str]:
+    """Ids of a country and of the groups that it belongs to."""
+    code = region.upper().removeprefix("REGION:")
+    if not re.fullmatch("[A-Z]{2}", code):
+        raise SettingError(f"a region is two letters, ISO 3166-1 alpha-2, got {region[:80]!r}: write it so")
+    return [f"region:{code}", *(f"region:{group}" for group in groups_of(code))]
+
+
+def _platforms(subscriptions: str) -> tuple[str, ...]:
+    names = (name.strip().removeprefix("platform:") for name in subscriptions.split(","))
+    return tuple(dict.fromkeys(f"platform:{name}" for name in names if name))
+
+
+def _at_least(name: str, number: int, least: int) -> None:
+    if number < least:
+        raise SettingError(f"{name} is {least} or more, got {number}: ask for more")
 
 
 def _billing(row: Mapping[str, Any]) -> tuple[Any, ...]:

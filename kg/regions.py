@@ -31,3 +31,13 @@ def expand(region_id: str) -> tuple[str, ...]:
 def expand_all(region_ids: Iterable[str]) -> tuple[str, ...]:
     """ISO codes of several regions, each once, in order."""
     return tuple(sorted({code for region_id in region_ids for code in expand(region_id)}))
+
+
+def groups_of(code: str) -> tuple[str, ...]:
+    """Groups that a country belongs to: a window of theirs is one of its own.
+
+    Example:
+        >>> groups_of("DK"), groups_of("QQ")
+        (('EU', 'NORDICS', 'WORLD'), ())
+    """
+    return tuple(group for group, codes in sorted(_groups().items()) if code in codes)

@@ -177,7 +177,7 @@ def test_ask_says_what_is_wrong():
         ask(memory, "similar", {"n": "3"})
     with pytest.raises(SettingError, match="n of similar is a whole number.* got 'few'"):
         ask(memory, "similar", {"content_id": "content:x", "n": "few"})
-    with pytest.raises(SettingError, match="n lies above 0, got 0"):
+    with pytest.raises(SettingError, match="n is 1 or more, got 0"):
         ask(memory, "similar", {"content_id": "content:x", "n": "0"})
     with pytest.raises(StoreError, match="no Cypher"):
         ask(memory, "MATCH (n) RETURN n", {})
