@@ -22,8 +22,9 @@ from neo4j.graph import Relationship
 from kg import schema
 from kg.records import Hyperedge, Node
 from kg.store.base import GraphStore, Neighbour, StoreError, WriteReport
+from kg.store.constraints import ensure
 from kg.store.encoding import fact_of, members_of, node_of
-from kg.store.statements import CONSTRAINED, COUNTS, MARKER, MEMBER_TYPES, fact_over, reads_files
+from kg.store.statements import COUNTS, MARKER, MEMBER_TYPES, fact_over, reads_files
 from kg.store.writing import MissingNodes, Writer
 
 Answer = TypeVar("Answer")
@@ -79,6 +80,7 @@ class BoltStore(GraphStore):
             StoreError: no server, wrong password, another graph's or somebody else's database.
         """
         self.graph, self.config, self._uri = graph, config or BoltConfig(), uri
+        self._bookmarks: neo4j.api.BookmarkManager | None = None
         self._driver = self._connect(uri, user, password)
         self._reader = self._driver
         self._is_prepared = False
@@ -86,6 +88,8 @@ class BoltStore(GraphStore):
             with self._guard():
                 self._driver.verify_connectivity()
                 self.is_arcadedb = "ArcadeDB" in self._driver.get_server_info().agent
+            if not self.is_arcadedb:  # a cluster: whoever reads from it sees what we wrote
+                self._bookmarks = neo4j.GraphDatabase.bookmark_manager()
             if self.is_arcadedb and reader is None:
                 raise StoreError(
                     f"{uri} is ArcadeDB, which needs a second user who may only read; got none: pass `reader`"
@@ -141,17 +145,7 @@ class BoltStore(GraphStore):
         """Makes the uniqueness constraints that merging relies on, and the marker, where missing."""
         if self._is_prepared:
             return
-        there = {row["name"] for row in self.read("SHOW CONSTRAINTS YIELD name")}
-        missing = [(name, pattern) for name, pattern in CONSTRAINED.items() if f"id_of_{name}" not in there]
-
-        def constrain(tx: neo4j.ManagedTransaction) -> None:
-            for name, pattern in missing:
-                tx.run(
-                    f"CREATE CONSTRAINT `id_of_{name}` IF NOT EXISTS FOR {pattern} REQUIRE n.id IS UNIQUE"
-                ).consume()
-
-        if missing:
-            self.transact(constrain)
+        ensure(self)
         self.run(
             f"MERGE (m:`{MARKER}` {{id: 'graph'}}) SET m.name = $name, m.format = $format",
             {"name": self.graph, "format": FORMAT},
@@ -196,7 +190,7 @@ class BoltStore(GraphStore):
         attempt = 0
         while True:
             try:
-                with self._guard(), self._driver.session() as session:
+                with self._guard(), self._driver.session(bookmark_manager=self._bookmarks) as session:
                     return session.execute_write(work)
             except _Collision as error:
                 if not self.is_arcadedb or attempt == self.config.merge_retries:
@@ -207,13 +201,18 @@ class BoltStore(GraphStore):
                 time.sleep(0.05 * 2**attempt)
                 attempt += 1
 
+    def _reading(self, fetch_size: int = 1000) -> neo4j.Session:
+        return self._reader.session(
+            default_access_mode=neo4j.READ_ACCESS, bookmark_manager=self._bookmarks, fetch_size=fetch_size
+        )
+
     def run(self, query: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Runs one statement that may write."""
         return self.transact(lambda tx: [dict(row) for row in tx.run(query, dict(parameters or {}))])
 
     def read(self, query: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Runs one statement as somebody who may only read."""
-        with self._guard(), self._reader.session(default_access_mode=neo4j.READ_ACCESS) as session:
+        with self._guard(), self._reading() as session:
             return session.execute_read(
                 lambda tx: [dict(row) for row in tx.run(query, dict(parameters or {}))]
             )
@@ -222,7 +221,7 @@ class BoltStore(GraphStore):
         """Rows as they come, for answers too big to hold; not tried again."""
         with (
             self._guard(),
-            self._reader.session(default_access_mode=neo4j.READ_ACCESS, fetch_size=5000) as session,
+            self._reading(fetch_size=5000) as session,
             session.begin_transaction() as transaction,
         ):
             yield from transaction.run(query, dict(parameters or {}))
@@ -287,7 +286,7 @@ class BoltStore(GraphStore):
         def ask(tx: neo4j.ManagedTransaction) -> dict[str, int]:
             return {type: tx.run(query).single(strict=True)["n"] for type, query in COUNTS.items()}
 
-        with self._guard(), self._reader.session(default_access_mode=neo4j.READ_ACCESS) as session:
+        with self._guard(), self._reading() as session:
             found = session.execute_read(ask)
         return {type: number for type, number in found.items() if number}
 
