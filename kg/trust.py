@@ -193,8 +193,8 @@ class TrustTable:
         return np.where(tellers > 1, 1 - lost / np.maximum(told, 1), np.nan)
 
     @cached_property
-    def freshness(self) -> np.ndarray:
-        """(i,) by the last time that a content was verified, counted or seen on a platform."""
+    def last_seen(self) -> np.ndarray:
+        """(i,) UTC seconds of the last time a content was verified, counted or on a platform; -inf: never."""
         size = self._graph.size("Content")
         seen = np.full(size, -np.inf)
         for column in ("last_verified_ts", "observed_ts"):
@@ -202,7 +202,12 @@ class TrustTable:
             seen = np.fmax(seen, np.where(times <= self.as_of, times, np.nan))
         known = self._window_seen <= self.as_of
         np.maximum.at(seen, self._window_content[known], self._window_seen[known])
-        return np.maximum(0.5, np.exp(-0.01 * (self.as_of - seen) / DAY_S))
+        return seen
+
+    @cached_property
+    def freshness(self) -> np.ndarray:
+        """(i,) by the last time that a content was seen."""
+        return np.maximum(0.5, np.exp(-0.01 * (self.as_of - self.last_seen) / DAY_S))
 
     @cached_property
     def _window_seen(self) -> np.ndarray:

@@ -8,6 +8,7 @@ from apps.bench.availability import measure
 from configs.home import Home
 from kg.arrays import from_records
 from kg.records import Hyperedge, Node
+from kg.store.memory import MemoryStore
 from kg.windows import day_ts
 
 NODES = [
@@ -134,3 +135,14 @@ def test_the_bench_holds_both_sides_to_the_same_answer(graph):
     assert found.contents == 2 and found.windows == len(FACTS) and found.rows[0].calls == 10
     with pytest.raises(ValueError, match="must have windows"):
         measure(from_records("none", lambda type: [], lambda type: []), calls=10)
+
+
+def test_verify_writes_trust_once(mg, monkeypatch):
+    store = MemoryStore()
+    store.write([*NODES, *FACTS])
+    monkeypatch.setattr("kg.store.open_store", lambda *_: store)
+    code, out, _ = mg("verify", "--json")
+    assert code == 0 and json.loads(out)["nodes_written"] == 2
+    assert all("trust" in node.properties for node in store.nodes("Content"))
+    code, out, _ = mg("verify")
+    assert code == 0 and "0 contents written, 2 as before" in out
