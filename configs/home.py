@@ -43,6 +43,10 @@ class Home:
         """Weights by which a version (``name/number``) answers strangers."""
         return self.root / "graphs" / graph / "ladders" / f"{version.replace('/', '-')}.json"
 
+    def head(self, graph: str, version: str) -> Path:
+        """What instant adapters of a version (``name/number``) bend, one file."""
+        return self.root / "graphs" / graph / "heads" / f"{version.replace('/', '-')}.safetensors"
+
     def database(self, graph: str) -> Path:
         """Folder of the embedded database of a graph."""
         return self.root / "graphs" / graph / "database"

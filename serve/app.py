@@ -6,8 +6,8 @@ import inspect
 import logging
 import socket
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from configs.home import Home
+from serve.adaptation import AdaptationConfig
 from serve.body_limit import LIMIT_BYTES, BodyLimit, too_large
 from serve.desk import Desk
 from serve.endpoints import Endpoint
@@ -35,10 +36,22 @@ class PortTaken(OSError):
     """Somebody listens there already."""
 
 
-def build_app(home: Home, graph: str, version: str | None = None) -> FastAPI:
+def build_app(
+    home: Home, graph: str, version: str | None = None, adaptation: AdaptationConfig | None = None
+) -> FastAPI:
     """An application with a route for every registered endpoint; without a model /ready says so."""
-    desk = Desk(Gateway(home, GatewayConfig(graph, version)))
+    desk = Desk(Gateway(home, GatewayConfig(graph, version, adaptation=adaptation)))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        current = desk.gateway.current
+        if current is not None:
+            desk.gateway.adaptation.follow(current)
+        yield
+        desk.gateway.close()
+
     app = FastAPI(
+        lifespan=lifespan,
         title="Media Gateway",
         version="0.1.0",
         description="What to watch, where, until when and why. Errors are RFC 9457 problem details.",
@@ -161,7 +174,13 @@ def _count(request: Request, status: int) -> None:
     desk.gateway.counters.count(getattr(route, "path", "other"), status, 0.0)
 
 
-def serve_local(home: Home, graph: str, host: str = "127.0.0.1", port: int = 8265) -> None:
+def serve_local(
+    home: Home,
+    graph: str,
+    host: str = "127.0.0.1",
+    port: int = 8265,
+    adaptation: AdaptationConfig | None = None,
+) -> None:
     """Serves in this process until it is interrupted.
 
     Raises:
@@ -169,17 +188,24 @@ def serve_local(home: Home, graph: str, host: str = "127.0.0.1", port: int = 826
         ValueError: the host is not this machine.
     """
     check_address(host, port)
-    _uvicorn(build_app(home, graph), host, port).run()
+    _uvicorn(build_app(home, graph, adaptation=adaptation), host, port).run()
 
 
 class LocalServer:
     """uvicorn in a thread of this process: a context manager with an address."""
 
-    def __init__(self, home: Home, graph: str, host: str = "127.0.0.1", port: int = 8265) -> None:
+    def __init__(
+        self,
+        home: Home,
+        graph: str,
+        host: str = "127.0.0.1",
+        port: int = 8265,
+        adaptation: AdaptationConfig | None = None,
+    ) -> None:
         port = port or _free_port(host)
         check_address(host, port)
         self.url = f"http://{host}:{port}"
-        self._server = _uvicorn(build_app(home, graph), host, port)
+        self._server = _uvicorn(build_app(home, graph, adaptation=adaptation), host, port)
         self._thread = threading.Thread(target=self._server.run, name="uvicorn", daemon=True)
 
     def __enter__(self) -> "LocalServer":
@@ -246,7 +272,13 @@ class RayServer:
         self.stop()
 
 
-def serve_ray(home: Home, graph: str, port: int = 8265, config: RayConfig | None = None) -> RayServer:
+def serve_ray(
+    home: Home,
+    graph: str,
+    port: int = 8265,
+    config: RayConfig | None = None,
+    adaptation: AdaptationConfig | None = None,
+) -> RayServer:
     """Starts Ray Serve on loopback and returns when it answers.
 
     Raises:
@@ -270,7 +302,7 @@ def serve_ray(home: Home, graph: str, port: int = 8265, config: RayConfig | None
         )
 
         def build() -> FastAPI:
-            return build_app(home, graph)
+            return build_app(home, graph, adaptation=adaptation)
 
         deployment = ray_serve.deployment(
             ray_serve.ingress(build)(),

@@ -12,13 +12,16 @@ from pydantic import BaseModel, ValidationError
 
 from configs.home import Home
 from configs.registry import import_parts
+from serve.adaptation import AdaptationConfig
 from serve.desk import Desk
 from serve.endpoints import endpoints
+from serve.endpoints.adapter import AdapterReply
 from serve.endpoints.availability import AvailabilityReply
 from serve.endpoints.catalogue import CatalogueReply
 from serve.endpoints.content import ContentReply
 from serve.endpoints.contents import ContentsReply
 from serve.endpoints.feedback import FeedbackReply, FeedbackRequest
+from serve.endpoints.forget_user import ForgetUserReply
 from serve.endpoints.health import HealthReply, ReadyReply
 from serve.endpoints.models import ModelsReply
 from serve.endpoints.recommendations import RecommendationsReply, RecommendationsRequest
@@ -57,6 +60,14 @@ class Answers(ABC):
     def feedback(self, request: FeedbackRequest | Mapping[str, Any]) -> FeedbackReply:
         """Records what somebody did; on disk when this returns."""
         return self.ask("feedback", request)
+
+    def adapter(self, id: str) -> AdapterReply:
+        """What the instant tier learned of somebody."""
+        return self.ask("adapter", {"id": id})
+
+    def forget_user(self, id: str) -> ForgetUserReply:
+        """Erases somebody's feedback and adapters."""
+        return self.ask("forget_user", {"id": id})
 
     def contents(self, title: str = "", n: int = 20, offset: int = 0) -> ContentsReply:
         """Contents whose title has these words."""
@@ -125,10 +136,13 @@ class LocalClient(Answers):
         home: where models, arrays and the log of feedback lie.
         graph: name of the graph.
         version: a version such as ``ease/3``; None follows the champion.
+        adaptation: steps of the adaptation loop; None is as ``configs/serve/adaptation.yaml`` says.
     """
 
-    def __init__(self, home: Home, graph: str, version: str | None = None) -> None:
-        self.gateway = Gateway(home, GatewayConfig(graph, version))
+    def __init__(
+        self, home: Home, graph: str, version: str | None = None, adaptation: AdaptationConfig | None = None
+    ) -> None:
+        self.gateway = Gateway(home, GatewayConfig(graph, version, adaptation=adaptation))
         self._desk = Desk(self.gateway)
 
     def ask(self, name: str, request: Body) -> Any:
@@ -176,11 +190,16 @@ class Client(Answers):
 
 
 def connect(url: str | None = None, graph: str | None = None) -> Answers:
-    """The client that the environment asks for: ``MG_URL`` over HTTP, else ``MG_GRAPH`` in this process."""
+    """The client that the environment asks for: ``MG_URL`` over HTTP, else ``MG_GRAPH`` in this process.
+
+    ``MG_ADAPTATION`` names the settings of the adaptation loop in this process, a file of its own.
+    """
     url = url or os.environ.get("MG_URL")
     if url:
         return Client(url)
-    return LocalClient(Home.here(), graph or os.environ.get("MG_GRAPH") or "movielens-100k")
+    named = os.environ.get("MG_ADAPTATION")
+    steps = AdaptationConfig.named(named) if named else None
+    return LocalClient(Home.here(), graph or os.environ.get("MG_GRAPH") or "movielens-100k", adaptation=steps)
 
 
 def _request(name: str, request: Body) -> BaseModel:

@@ -41,6 +41,25 @@ class Counters:
             "Answers of a trial that could not be written to its log",
             registry=self._registry,
         )
+        self._learned = Counter(
+            "mg_instant_tier_events_total", "Events that adapters learned from", registry=self._registry
+        )
+        self._rebuilt = Counter(
+            "mg_instant_tier_rebuilt_total",
+            "Adapters made anew or brought up out of the log of feedback",
+            registry=self._registry,
+        )
+        self._adapted = Counter(
+            "mg_instant_tier_answers_total",
+            "Recommendations by what the instant tier did: bent, nothing_learned or off",
+            ("outcome",),
+            registry=self._registry,
+        )
+        self._faults = Counter(
+            "mg_instant_tier_faults_total",
+            "Times that adapters could not be kept or learned; answers went on out of the log",
+            registry=self._registry,
+        )
         self._is_ready = Gauge("mg_ready", "1 while a verified version answers", registry=self._registry)
 
     def count(self, route: str, status: int, latency_s: float) -> None:
@@ -58,6 +77,19 @@ class Counters:
     def count_lost(self, answers: int) -> None:
         """Enters answers of a trial that are missing from its log."""
         self._lost.inc(answers)
+
+    def count_learned(self, events: int, rebuilt: int) -> None:
+        """Enters events that adapters learned from, and adapters made out of the log."""
+        self._learned.inc(events)
+        self._rebuilt.inc(rebuilt)
+
+    def count_adapted(self, outcome: str) -> None:
+        """Enters what the instant tier did to one list."""
+        self._adapted.labels(outcome).inc()
+
+    def count_fault(self) -> None:
+        """Enters a bank that refused, or an event that an adapter could not learn from."""
+        self._faults.inc()
 
     def count_swap(self) -> None:
         """Enters that another version answers from now on."""

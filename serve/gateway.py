@@ -16,6 +16,7 @@ from kg.exposures import ExposureLog
 from kg.feedback import POSITIVE_RATING, FeedbackLog
 from models.aliases import Aliases, Holding
 from models.store import ModelStore, ModelVersion
+from serve.adaptation import Adaptation, AdaptationConfig
 from serve.arms import Arms, Trial
 from serve.counters import Counters
 from serve.problems import Problem
@@ -36,6 +37,8 @@ class GatewayConfig:
     version: str | None = None
     """A version such as ``ease/3`` that answers for good; None follows the alias."""
     alias: str = "champion"
+    adaptation: AdaptationConfig | None = None
+    """Steps of the adaptation loop; None is as ``configs/serve/adaptation.yaml`` says."""
 
 
 @dataclass
@@ -67,6 +70,8 @@ class Gateway:
         self.counters = Counters()
         self.exposures = ExposureLog(home.exposures(config.graph))
         self.arms = Arms(self.exposures, self.counters, self.now)
+        steps = config.adaptation or AdaptationConfig.named()
+        self.adaptation = Adaptation(home, config.graph, steps, self.feedback, self.counters, self.now, clock)
         self.why_not: str | None = None
         """Why no version, or not the newest one, answers; None while all is well."""
         self.trial: Trial | None = None
@@ -214,6 +219,7 @@ class Gateway:
     def close(self) -> None:
         """Writes what waits and lets go of the logs."""
         self.arms.drain()
+        self.adaptation.close()
         self.feedback.close()
         self.exposures.close()
 

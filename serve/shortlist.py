@@ -41,6 +41,7 @@ def person(
     events: Sequence[FeedbackEvent],
     positive_rating: float,
     hides_rated: bool,
+    is_live: bool = True,
 ) -> Person:
     """Who asks: training positives of the version, with what the log says since laid over them.
 
@@ -50,6 +51,7 @@ def person(
         events: what this person told, oldest first.
         positive_rating: ratings from here on (0 to 10) count as liked.
         hides_rated: hide everything rated or told in feedback; False hides training positives alone.
+        is_live: False leaves the history as training saw it; what was told is hidden all the same.
     """
     row = snapshot.user_row(user_id)
     known = np.empty(0, np.int64) if row is None else _row(snapshot.positives, row)
@@ -61,6 +63,8 @@ def person(
         if content is None:
             continue  # of an older graph
         told.append(content)
+        if not is_live:
+            continue
         if opinion.is_positive:
             liked[content] = opinion.ts
         elif opinion.is_negative:

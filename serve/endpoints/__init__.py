@@ -30,11 +30,11 @@ class Reply(BaseModel):
 class Endpoint(ABC):
     """Answers one kind of request out of a :class:`serve.gateway.Gateway`.
 
-    ``path`` names fields of the request in braces; what is left of a GET request travels as query.
+    ``path`` names fields of the request in braces; what is left of a GET or DELETE request travels as query.
     """
 
     name: ClassVar[str]
-    method: ClassVar[Literal["GET", "POST"]]
+    method: ClassVar[Literal["GET", "POST", "DELETE"]]
     path: ClassVar[str]
     summary: ClassVar[str]
     Request: ClassVar[type[BaseModel]] = Request

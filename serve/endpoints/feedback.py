@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -67,7 +68,10 @@ class FeedbackReply(Reply):
 
 @endpoints.register("feedback")
 class Feedback(Endpoint):
-    """Appends to the durable log; the next recommendation of this person reads it."""
+    """Appends to the durable log, then lets adapters learn; the person's next recommendation reads both.
+
+    An adapter that cannot learn now learns out of the log later: the reply stands for the log alone.
+    """
 
     name = "feedback"
     method = "POST"
@@ -91,12 +95,15 @@ class Feedback(Endpoint):
             value=request.value,
         )
         try:
-            is_new = self.gateway.feedback.append(event)
+            recorded = self.gateway.feedback.record(event)
         except KeyTaken as error:
             raise Problem(409, "key-taken", str(error)) from None
         except FeedbackError as error:
             raise Problem(507, "not-recorded", str(error)) from None
-        return FeedbackReply(accepted=True, is_duplicate=not is_new, idempotency_key=key)
+        if recorded.is_new:
+            versions = [snapshot] if tried is None else [snapshot, tried]
+            self.gateway.adaptation.learn(replace(event, number=recorded.number), versions)
+        return FeedbackReply(accepted=True, is_duplicate=not recorded.is_new, idempotency_key=key)
 
     def example(self, snapshot: Snapshot) -> dict[str, Any]:
         return {"user_id": "user:example:1", "content_id": snapshot.content_ids[0], "event": "like"}

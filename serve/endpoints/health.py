@@ -18,6 +18,7 @@ class ReadyReply(Reply):
     is_ready: bool
     model: str | None = Field(description="version that answers")
     detail: str | None = Field(description="why none, or not the newest one, answers")
+    instant_tier: str | None = Field(None, description="on, or why feedback moves no adapter")
 
 
 @endpoints.register("health")
@@ -50,6 +51,7 @@ class Ready(Endpoint):
             is_ready=current is not None,
             model=None if current is None else current.version.ref,
             detail=self.gateway.why_not,
+            instant_tier=None if current is None else self.gateway.adaptation.state(current),
         )
 
     def status(self, reply: ReadyReply) -> int:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, Field
 
-from kg.feedback import hashed_user
+from kg.feedback import FeedbackEvent, hashed_user
 from models.explanation import explain
-from models.steps import Step
+from models.steps import Moved
 from serve.endpoints import Endpoint, Reply, Request, endpoints
 from serve.filters import Context, Filters, Name, hard_filters
 from serve.gateway import Gateway
@@ -19,10 +19,17 @@ from serve.offers import OfferReply, platform_ids, region_code, tell
 from serve.shortlist import Limits, Person, Shortlist, person, shortlist
 from serve.snapshot import Snapshot
 from serve.strangers import Strangers, sources_of
+from serve.told_steps import StepReply, instant_step, places_changed, told
 
-_SHOWN_MOVES = 10
 _LISTS_KEPT = 5000  # reasons of so many lists, about 10 kB each
 _REASONS = 2  # causes, and connections, that a title is told with
+
+
+class AdaptationSteps(Request):
+    """Steps of the adaptation loop that this answer does without; what the service has off stays off."""
+
+    live_history: bool = Field(True, description="off: the history as the version's training saw it")
+    instant_tier: bool = Field(True, description="off: the person's adapter bends nothing")
 
 
 class RecommendationsRequest(Request):
@@ -50,6 +57,7 @@ class RecommendationsRequest(Request):
     )
     exclude: list[Name] = Field([], max_length=1000, description="content ids to leave out")
     filters: Filters = Filters()
+    adaptation: AdaptationSteps = Field(AdaptationSteps(), description="to see what each step moves")
     at: int | None = Field(None, ge=0, le=4_102_444_800, description="UTC seconds; now where left out")
 
     @property
@@ -63,6 +71,7 @@ class Why(BaseModel):
 
     because: list[str] = Field(description="what of the history gave most to the score")
     connections: list[str] = Field(description="what ties it to the history in the graph")
+    adapted: str | None = Field(None, description="how far the person's own feedback lifted it, if it did")
 
 
 class Recommendation(BaseModel):
@@ -79,24 +88,6 @@ class Recommendation(BaseModel):
     offers: list[OfferReply]
     why: Why
     simulated: bool = Field(description="True where an offer told here is made up")
-
-
-class Move(BaseModel):
-    """A content that a step put elsewhere; ``after`` is null where it was taken out."""
-
-    content_id: str
-    title: str
-    before: int
-    after: int | None
-
-
-class StepReply(BaseModel):
-    """What one step of the ranking did."""
-
-    name: str
-    said: str
-    removed: int | None = None
-    moved: list[Move] = Field([], description=f"the first {_SHOWN_MOVES}")
 
 
 class RecommendationsReply(Reply):
@@ -126,6 +117,16 @@ class _Scored:
     """Of the ladder, which gave most; None where the model alone answered."""
     is_cold_start: bool
     said: str
+
+
+@dataclass(frozen=True)
+class _Bent:
+    """What the instant tier made of scores."""
+
+    scores: np.ndarray
+    """(i,)"""
+    moved: list[Moved]
+    steps: list[StepReply]
 
 
 @endpoints.register("recommendations")
@@ -162,26 +163,31 @@ class Recommendations(Endpoint):
 
     def _answer(self, request: RecommendationsRequest, snapshot: Snapshot) -> RecommendationsReply:
         clock = _Clock()
-        who = self._person(snapshot, request)
+        if not request.is_bare:
+            snapshot = self.gateway.adaptation.answering(snapshot)
+        events = [] if request.is_bare else self.gateway.feedback.of_user(hashed_user(request.user_id))
+        who = self._person(snapshot, request, events)
         region, subscriptions = _where(snapshot, request, who)
         at = self.gateway.now() if request.at is None else request.at
         scored = self._scores(snapshot, who, request.is_bare, region)
-        scores, cold_start = scored.scores, scored.is_cold_start
         clock.lap("score")
         allowed, taken = hard_filters(snapshot, request.filters, request.context, who.hidden, request.exclude)
         available = None
         if region is not None and not request.filters.include_unavailable:
             available = self.gateway.available(snapshot, region, subscriptions, at)
-        found = shortlist(scores, snapshot.genres, Limits(request.n, request.diversity, allowed, available))
+        bent = self._bent(request, snapshot, events, scored, _both(allowed, available), at)
+        clock.lap("adapt")
+        limits = Limits(request.n, request.diversity, allowed, available)
+        found = shortlist(bent.scores, snapshot.genres, limits)
         clock.lap("rank")
-        whys = self._whys(snapshot, who, found.rows.tolist(), scored.rung)
+        whys = _lifted(self._whys(snapshot, who, found.rows.tolist(), scored.rung), found, bent.moved)
         clock.lap("explain")
         contents = _contents(snapshot, found, whys, region, subscriptions or (), at)
         clock.lap("offers")
         return RecommendationsReply(
             contents=contents,
-            cold_start=cold_start,
-            note=_note(snapshot, who, cold_start, region, len(contents), request),
+            cold_start=scored.is_cold_start,
+            note=_note(snapshot, who, scored.is_cold_start, region, len(contents), request),
             model_version=snapshot.version.ref,
             graph=snapshot.graph.name,
             graph_hash=snapshot.graph.hash,
@@ -192,7 +198,8 @@ class Recommendations(Endpoint):
             steps=[
                 StepReply(name="score", said=scored.said),
                 *(StepReply(name=one.name, said=one.said, removed=one.removed) for one in taken),
-                *(_told(snapshot, step, request) for step in found.steps),
+                *bent.steps,
+                *(told(snapshot, step, request.n, request.diversity) for step in found.steps),
             ],
             timings_ms=clock.laps,
         )
@@ -221,12 +228,49 @@ class Recommendations(Endpoint):
         events = who.users.history.nnz
         return _Scored(answer.scores[0], answer.rungs[0], not events, sources_of(answer, events))
 
-    def _person(self, snapshot: Snapshot, request: RecommendationsRequest) -> Person:
-        user_id = hashed_user(request.user_id)
-        events = [] if request.is_bare else self.gateway.feedback.of_user(user_id)
+    def _person(
+        self, snapshot: Snapshot, request: RecommendationsRequest, events: list[FeedbackEvent]
+    ) -> Person:
+        is_live = self.gateway.adaptation.config.live_history and request.adaptation.live_history
         return person(
-            snapshot, user_id, events, self.gateway.positive_rating, not request.filters.include_rated
+            snapshot,
+            hashed_user(request.user_id),
+            events,
+            self.gateway.positive_rating,
+            not request.filters.include_rated,
+            is_live,
         )
+
+    def _bent(
+        self,
+        request: RecommendationsRequest,
+        snapshot: Snapshot,
+        events: list[FeedbackEvent],
+        scored: _Scored,
+        allowed: np.ndarray,
+        at: int,
+    ) -> _Bent:
+        """Scores as the person's adapter bends them; as they were where the tier is off, and why."""
+        adaptation, scores = self.gateway.adaptation, scored.scores
+        if request.is_bare or not adaptation.config.instant_tier:
+            return _Bent(scores, [], [])
+        tier, why_off = adaptation.tier(snapshot), adaptation.why_off(snapshot)
+        if not request.adaptation.instant_tier:
+            why_off = "the request does without"
+        elif scored.rung is not None:
+            why_off = "an adapter bends the scores of the model, and they did not answer"
+        record = None
+        if tier is not None and why_off is None:
+            record = adaptation.record(tier, hashed_user(request.user_id), events)
+            why_off = "the person's adapter cannot be read" if record is None else None
+        if record is None:
+            self.gateway.counters.count_adapted("off")
+            return _Bent(scores, [], [StepReply(name="instant tier", said=f"left out: {why_off}")])
+        found = tier.bent(scores, record, at, request.context.minutes)
+        is_bent = found is not scores
+        moved = places_changed(scores, found, allowed, request.n) if is_bent else []
+        self.gateway.counters.count_adapted("bent" if is_bent else "nothing_learned")
+        return _Bent(found, moved, [instant_step(snapshot, tier, record, moved, request.n)])
 
 
 class _Clock:
@@ -283,6 +327,23 @@ def _why(snapshot: Snapshot, who: Person, row: int, rung: str | None) -> Why:
     )
 
 
+def _both(allowed: np.ndarray, available: np.ndarray | None) -> np.ndarray:
+    return allowed if available is None else allowed & available
+
+
+def _lifted(whys: list[Why], found: Shortlist, moved: list[Moved]) -> list[Why]:
+    """Reasons, and of what the instant tier lifted, from where to where."""
+    lifted = {move.content_row: move for move in moved if move.after and move.after < move.before}
+    told_of = []
+    for row, why in zip(found.rows.tolist(), whys, strict=True):
+        move = lifted.get(row)
+        if move is not None:
+            said = f"your own feedback lifted it from place {move.before} to {move.after} by score"
+            why = why.model_copy(update={"adapted": said})
+        told_of.append(why)
+    return told_of
+
+
 def _contents(
     snapshot: Snapshot,
     found: Shortlist,
@@ -312,32 +373,6 @@ def _contents(
             )
         )
     return contents
-
-
-def _told(snapshot: Snapshot, step: Step, request: RecommendationsRequest) -> StepReply:
-    moved = step.moved
-    if step.name == "diversity":
-        # what stood below the list and stays there did not move as far as a reader can see
-        moved = tuple(move for move in moved if move.after is not None or move.before <= request.n)
-    said = {
-        "availability": f"of the best {len(step.before)}, what cannot be watched there and then",
-        "diversity": f"MMR with λ {1 - request.diversity:.2f} on genres, out of the best {len(step.before)}",
-    }
-    gone = len(step.before) - len(step.rows) if step.name == "availability" else None
-    return StepReply(
-        name=step.name,
-        said=said.get(step.name, ""),
-        removed=gone,
-        moved=[
-            Move(
-                content_id=snapshot.content_ids[move.content_row],
-                title=snapshot.title(move.content_row),
-                before=move.before,
-                after=move.after,
-            )
-            for move in moved[:_SHOWN_MOVES]
-        ],
-    )
 
 
 def _note(

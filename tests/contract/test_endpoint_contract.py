@@ -39,7 +39,7 @@ def example(near: LocalClient, name: str) -> dict:
 def test_it_states_what_it_is(name):
     endpoint = endpoints[name]
     assert issubclass(endpoint, Endpoint) and endpoint.name == name and endpoint.__doc__
-    assert endpoint.method in ("GET", "POST") and endpoint.path.startswith("/") and endpoint.summary
+    assert endpoint.method in ("GET", "POST", "DELETE") and endpoint.path.startswith("/") and endpoint.summary
     assert issubclass(endpoint.Request, Request) and issubclass(endpoint.Reply, Reply)
     assert endpoint.Request.model_config["extra"] == "forbid"
     assert set(re.findall(r"{(\w+)}", endpoint.path)) <= set(endpoint.Request.model_fields)
