@@ -19,6 +19,9 @@ def serve(
     local: Annotated[
         bool, typer.Option("--local", help="One process (uvicorn) instead of Ray Serve.")
     ] = False,
+    adaptation: Annotated[
+        str, typer.Option(help="Settings of the adaptation loop, a file or a name.")
+    ] = "serve/adaptation.yaml",
 ) -> None:
     """Serves the champion of a graph on loopback until Ctrl-C, and takes the steps of a trial beside it.
 
@@ -26,15 +29,17 @@ def serve(
     """
     from apps.rollout import Watcher
     from kg.datasets import graph_name
+    from serve.adaptation import AdaptationConfig
     from serve.app import serve_local, serve_ray
 
+    steps = AdaptationConfig.named(adaptation)
     home, name = Home.here(), graph_name(data)
     watcher = Watcher(home, name, lambda said: console.out.print(said, markup=False))
     if local:
         with watcher:
-            serve_local(home, name, port=port)
+            serve_local(home, name, port=port, adaptation=steps)
         return
-    with serve_ray(home, name, port=port) as served, watcher:
+    with serve_ray(home, name, port=port, adaptation=steps) as served, watcher:
         console.out.print(f"{name} answers at {served.url} (try {served.url}/docs); Ctrl-C ends it")
         served.wait()
 

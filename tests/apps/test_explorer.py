@@ -8,8 +8,10 @@ from streamlit.testing.v1 import AppTest
 from experiments.evaluation import Interval
 from experiments.mechanism_table import Cost, Quality, Row, Table, TaskNote
 from experiments.mechanisms import bench_home
+from models.head_files import HeadSettings, save_head
+from models.store import ModelStore
 from serve.client import LocalClient
-from tests.serve.small_home import GRAPH, small_graph, small_home
+from tests.serve.small_home import GRAPH, small_graph, small_home, training_of
 
 PAGES = Path(__file__).parents[2] / "apps" / "streamlit" / "pages"
 WAIT_S = 60
@@ -70,6 +72,26 @@ def test_feedback_on_tonight_changes_the_next_answer_and_says_so(open_page):
     gone = before[0].split(". ", 1)[1]
     assert all(gone not in line for line in after)
     assert "is recorded" in page.success[0].value and "Gone:" in page.success[0].value
+
+
+def test_tonight_shows_before_and_now_and_which_step_moved_what(open_page, home, tmp_path, monkeypatch):
+    settings = tmp_path / "on.yaml"
+    settings.write_text("instant_tier: true\n")
+    monkeypatch.setenv("MG_ADAPTATION", str(settings))
+    head = HeadSettings(width=16, weight=0.1, gap_s=604_800.0).fitted(training_of(small_graph()))
+    save_head(home.head(GRAPH, "ease/1"), head, ModelStore(home.models).load("ease/1"))
+    page = open_page("tonight.py")
+    before = cards(page)
+    next(button for button in page.button if button.label == "Like").click().run()
+    assert not page.exception and not page.error
+    lines = [line.value for line in page.markdown]
+    first, second = lines.index("**Before**"), lines.index("**Now**")
+    assert "~~" in lines[first + 1] and before[0].split(". ", 1)[1].split(" (")[0] in lines[first + 1]
+    now = lines[second + 1 : second + 6]
+    shown = [line.split(". ", 1)[1].rsplit(" (", 1)[0] for line in cards(page)]
+    assert [title in line for title, line in zip(shown, now, strict=True)] == [True] * 5
+    assert "violet-badge[instant tier" in "".join(now) and "blue-badge[live history" in "".join(now)
+    assert "your own feedback lifted it" in texts(page)
 
 
 def test_a_new_person_starts_with_what_is_popular(open_page):

@@ -47,24 +47,79 @@ def label(user: Any) -> str:
     return f"likes {likes} · {user.liked} liked ({end})" if likes else f"({end})"
 
 
-def tell_changes(key: tuple[Any, ...], reply: Any) -> None:
-    """What the last feedback changed in this list."""
+def tell_changes(key: tuple[Any, ...], request: dict[str, Any], reply: Any) -> None:
+    """What the last feedback changed in this list, and which step of the loop changed it."""
     titles = {content.content_id: content.title for content in reply.contents}
     before = st.session_state.get("before")
     st.session_state["before"] = (key, titles)
-    told = st.session_state.pop("told", None)
+    told, content_id = st.session_state.pop("told", (None, None))
     if told is None or before is None or before[0] != key:
         return
-    gone = [plain(title) for id, title in before[1].items() if id not in titles]
-    new = [plain(title) for id, title in titles.items() if id not in before[1]]
-    kept = [id for id in titles if id in before[1]]
-    order = [id for id in before[1] if id in titles]
+    between = titles
+    if any(step.name == "instant tier" for step in reply.steps):
+        alone = {**request, "at": reply.at, "adaptation": {"instant_tier": False}}
+        between = {one.content_id: one.title for one in ask(lambda client: client.recommend(alone)).contents}
+    say_changes(told, before[1], titles)
+    show_changes(before[1], between, titles, content_id)
+
+
+def say_changes(told: str, before: dict[str, str], titles: dict[str, str]) -> None:
+    """In a sentence: what is gone, what is new, how many changed places; from id -> title, best first."""
+    gone = [plain(title) for id, title in before.items() if id not in titles]
+    new = [plain(title) for id, title in titles.items() if id not in before]
+    kept = [id for id in titles if id in before]
+    order = [id for id in before if id in titles]
     moved = sum(one != other for one, other in zip(kept, order, strict=True))
     said = [f"**{told}** is recorded."]
     said += [f"Gone: {', '.join(gone)}."] if gone else []
     said += [f"New: {', '.join(new)}."] if new else []
     said += [f"{moved} others changed places."] if moved else []
     st.success(" ".join(said), icon=":material/check:")
+
+
+def show_changes(
+    before: dict[str, str], between: dict[str, str], after: dict[str, str], told_id: str
+) -> None:
+    """Both lists side by side, and at each title which step of the loop moved it, and how far.
+
+    Args:
+        before: id -> title, best first, before the feedback.
+        between: what live history alone makes of it.
+        after: what live history and the instant tier make of it, the list that is shown.
+        told_id: what the feedback was about; where it is gone, those below move up without a step's doing.
+    """
+    places = []
+    for titles in (before, between, after):
+        rest = [id for id in titles if id != told_id or told_id in after]
+        places.append({id: place for place, id in enumerate(rest, 1)})
+    with st.container(border=True):
+        left, right = st.columns(2)
+        left.markdown("**Before**")
+        for place, (id, title) in enumerate(before.items(), 1):
+            left.markdown(f"{place}. " + (plain(title) if id in after else f"~~{plain(title)}~~"))
+        right.markdown("**Now**")
+        for id, title in after.items():
+            moves = (
+                arrow("live history", "blue", places[0].get(id), places[1].get(id)),
+                arrow("instant tier", "violet", places[1].get(id), places[2].get(id)),
+            )
+            right.markdown(f"{places[2][id]}. {plain(title)} {' '.join(move for move in moves if move)}")
+        st.caption(
+            "Live history: the model is told what you just said. Instant tier: your own adapter learned from "
+            "it. An arrow says how many places."
+        )
+
+
+def arrow(step: str, colour: str, before: int | None, after: int | None) -> str:
+    """A badge that says how a step moved a title; nothing where it did not."""
+    if before == after:
+        return ""
+    if before is None:
+        return f":{colour}-badge[{step} · new]"
+    if after is None:
+        return f":{colour}-badge[{step} · out]"
+    sign = "▲" if after < before else "▼"
+    return f":{colour}-badge[{step} {sign}{abs(before - after)}]"
 
 
 def record(user_id: str, content: Any, event: str) -> None:
@@ -82,7 +137,7 @@ def record(user_id: str, content: Any, event: str) -> None:
             }
         )
     )
-    st.session_state["told"] = f"{EVENTS[event][0]}: {plain(content.title)}"
+    st.session_state["told"] = f"{EVENTS[event][0]}: {plain(content.title)}", content.content_id
 
 
 def card(user_id: str, content: Any) -> None:
@@ -101,6 +156,8 @@ def card(user_id: str, content: Any) -> None:
             st.markdown("No offer is known here.")
         if content.why.because:
             st.markdown(f"Because {sentence(joined(content.why.because))}")
+        if content.why.adapted:
+            st.caption(f":violet-badge[instant tier] {plain(content.why.adapted)}")
         if content.why.connections:
             st.caption(f"Connection: {sentence(content.why.connections[0])}")
         with st.container(horizontal=True):
@@ -144,7 +201,7 @@ if platforms:
 if minutes:
     request["context"] = {"minutes": minutes}
 reply = ask(lambda client: client.recommend(request))
-tell_changes((user_id, region, tuple(platforms), minutes, n), reply)
+tell_changes((user_id, region, tuple(platforms), minutes, n), request, reply)
 if reply.note:
     st.info(plain(reply.note))
 if reply.simulated:
