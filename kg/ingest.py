@@ -16,6 +16,7 @@ from kg.identity_log import FILE as IDENTITY_FILE
 from kg.identity_log import IdentityLog
 from kg.matching import Matchers
 from kg.records import Hyperedge, Node
+from kg.seen import Seen
 from kg.sources import Source
 from kg.store.base import GraphStore, WriteReport
 from kg.store.embedded import EmbeddedStore
@@ -90,7 +91,7 @@ def ingest(
     began = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     log = IdentityLog(folder / IDENTITY_FILE)
-    told = _Told(sources, _Meter(progress))
+    told = _Told(sources, folder, _Meter(progress))
     resolver = told.resolve(store, matchers, log)
     rows, rejects = sum(source.rows for source in sources), sum(len(source.rejects) for source in sources)
     _write_rejects(folder / "rejects.jsonl", sources)
@@ -120,8 +121,8 @@ def ingest(
 class _Told:
     """What the sources tell, first read for its nodes, then for its facts."""
 
-    def __init__(self, sources: Sequence[Source], meter: "_Meter") -> None:
-        self._sources, self._meter = sources, meter
+    def __init__(self, sources: Sequence[Source], folder: Path, meter: "_Meter") -> None:
+        self._sources, self._folder, self._meter = sources, folder, meter
         self._ours: Counter[str] = Counter()
         self.node_count = self.fact_count = 0
         self._raw_facts = 0
@@ -150,20 +151,17 @@ class _Told:
     def facts(self, resolver: Resolver) -> Iterator[Hyperedge]:
         """Second reading: the facts, over the ids of the nodes that stand, each once."""
         self._ours, self.fact_count = Counter(), 0
-        seen: set[bytes] = set()  # 12 bytes a fact
         raw = (fact for source in self._sources for fact in source.read() if isinstance(fact, Hyperedge))
-        for fact in self._meter.over("facts", raw, self._raw_facts):
-            kept = _over_standing_nodes(fact, resolver)
-            if kept is None:
-                self._ours["facts of a node with itself left out"] += 1
-                continue
-            digest = bytes.fromhex(kept.id.rpartition(":")[2])
-            if digest in seen:
-                self._ours["facts told twice, the first kept"] += 1
-                continue
-            seen.add(digest)
-            self.fact_count += 1
-            yield kept
+        with Seen(self._folder) as seen:
+            for fact in self._meter.over("facts", raw, self._raw_facts):
+                kept = _over_standing_nodes(fact, resolver)
+                if kept is None:
+                    self._ours["facts of a node with itself left out"] += 1
+                elif seen.add(bytes.fromhex(kept.id.rpartition(":")[2])):
+                    self.fact_count += 1
+                    yield kept
+                else:
+                    self._ours["facts told twice, the first kept"] += 1
 
     def loading(self) -> Callable[[int, int], None]:
         """Takes the progress of a first load."""

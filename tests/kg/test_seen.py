@@ -1,0 +1,34 @@
+"""What was seen before is known, in memory and in the file, as a set knows it."""
+
+import hashlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kg.seen import Seen
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.one_of(st.binary(min_size=12, max_size=12), st.sampled_from([bytes(12), b"\0" * 11 + b"\1"]))
+    ),
+    st.integers(0, 5),
+)
+def test_it_is_a_set(tmp_path_factory, digests, in_memory):
+    known = set()
+    with Seen(tmp_path_factory.getbasetemp(), in_memory) as seen:
+        for digest in (*digests, *digests):
+            assert seen.add(digest) == (digest not in known)
+            known.add(digest)
+
+
+@pytest.mark.parametrize("trail", [b"", b"\0\0"])
+def test_many_double_the_table(tmp_path, trail):
+    digests = [hashlib.blake2b(b"%d" % n, digest_size=12 - len(trail)).digest() + trail for n in range(6_000)]
+    with Seen(tmp_path, in_memory=100) as seen:
+        assert all([seen.add(digest) for digest in digests])
+        assert seen._bits > 6
+        assert not any([seen.add(digest) for digest in digests])
+    assert not list(tmp_path.iterdir())
