@@ -97,7 +97,7 @@ class EmbeddedStore(BoltStore):
                     "write the records instead"
                 )
             with tempfile.TemporaryDirectory(prefix="spool.", dir=self.server.folder) as spool:
-                load = _Load(self, Path(spool), progress)
+                load = BatchLoad(self, Path(spool), progress)
                 report = load.spool(nodes, hyperedges)
                 BoltStore.close(self)
                 self.server.load_aside()
@@ -120,7 +120,7 @@ class EmbeddedStore(BoltStore):
         return report
 
 
-class _Load:
+class BatchLoad:
     """One first load: rows to files, files to the server, then the check."""
 
     def __init__(

@@ -16,7 +16,7 @@ from kg.arrays import export
 from kg.records import Hyperedge, Node
 from kg.store import local, open_store
 from kg.store.base import StoreError
-from kg.store.embedded import EmbeddedStore, _Load
+from kg.store.embedded import BatchLoad, EmbeddedStore
 from kg.store.local import LocalConfig, LocalServer
 from kg.store.memory import MemoryStore
 from kg.store.visitors import read_state
@@ -74,7 +74,7 @@ def test_a_load_that_fails_leaves_the_graph_empty_and_usable(tmp_path, monkeypat
             store.first_load([*NODES, NODES[0]], [])
         with pytest.raises(StoreError, match="refuses"):
             store.first_load(NODES, [*FACTS, FACTS[0]])
-        send = _Load.send
+        send = BatchLoad.send
 
         def lose_one(load):
             """A server that takes all but the last edge, a member of a fact, without a word."""
@@ -84,7 +84,7 @@ def test_a_load_that_fails_leaves_the_graph_empty_and_usable(tmp_path, monkeypat
             load._edges -= 1
             send(load)
 
-        monkeypatch.setattr(_Load, "send", lose_one)
+        monkeypatch.setattr(BatchLoad, "send", lose_one)
         with pytest.raises(StoreError, match=r"\d+ AVAILABLE_REGION were loaded, \d+ are found from"):
             store.first_load(NODES, FACTS)
         assert store.count() == {} and not (tmp_path / "loading").exists()
