@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,9 +17,15 @@ from kg import schema
 
 Value = str | int | float | bool | tuple[str, ...]
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-_PREFIXES: Mapping[str, str] = MappingProxyType(
-    {type: f"{node.prefix}:" for type, node in schema.NODES.items()}
+_ROLES: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        kind.name: {
+            role.name: tuple(f"{schema.NODES[type].prefix}:" for type in role.types) for role in kind.roles
+        }
+        for kind in schema.FACTS.values()
+    }
 )
+"""Fact type -> role -> how the ids of its members begin."""
 
 
 class RecordError(ValueError):
@@ -100,8 +107,8 @@ class Hyperedge:
         kind = schema.FACTS.get(self.type)
         if kind is None:
             raise RecordError(f"no fact has type {self.type!r}: use one of {', '.join(schema.FACTS)}")
-        known_roles = {role.name for role in kind.roles}
-        for name in self.members.keys() - known_roles:
+        known_roles = _ROLES[self.type]
+        for name in self.members.keys() - known_roles.keys():
             raise RecordError(
                 f"{self.type} has no role {name!r}: use one of {', '.join(sorted(known_roles))}"
             )
@@ -117,10 +124,10 @@ class Hyperedge:
                     f"{self.type} has {role.least} to {most} {role.name}, got {len(ids)} from {self.source}"
                 )
             for node_id in ids:
-                if not any(node_id.startswith(_PREFIXES[type]) for type in role.types):
+                if not node_id.startswith(known_roles[role.name]):
                     raise RecordError(
                         f"{self.type}.{role.name} must be {' or '.join(role.types)}, got {node_id!r}: "
-                        f"name a node whose id begins with {' or '.join(_PREFIXES[t] for t in role.types)}"
+                        f"name a node whose id begins with {' or '.join(known_roles[role.name])}"
                     )
         self._must_name_each_once()
         self._must_hold_in_time()
@@ -160,7 +167,7 @@ class Hyperedge:
                 "drop the record or swap its dates in the source"
             )
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The same fact from the same source has the same id, in every import and on every machine."""
         said = [self.type, self.source, str(self.start_ts), str(self.properties.get("offer", ""))]
@@ -210,6 +217,7 @@ _WRITTEN: Mapping[str, str] = MappingProxyType(
 )
 
 
+@lru_cache(1 << 16)
 def _is_written(word: str, form: schema.Form) -> bool:
     if form == "currency":
         return re.fullmatch("[A-Z]{3}", word) is not None
