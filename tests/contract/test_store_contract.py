@@ -61,7 +61,10 @@ def _fact(kind: schema.FactType, first: str, last: str, **changes) -> Hyperedge:
 
 
 def _filled(columns) -> dict:
-    return {name: _value(column) for name, column in columns.items()}
+    filled = {name: _value(column) for name, column in columns.items()}
+    if "valid_until_ts" in filled:  # later than valid_from_ts
+        filled["valid_until_ts"] += 1
+    return filled
 
 
 def _value(column: schema.Column):
