@@ -78,6 +78,7 @@ def test_without_anything_run_it_says_so_and_names_the_commands(open_page, tmp_p
     for command in ("mg promote", "mg run", "mg adapters stats", "mg replay", "mg forgetting"):
         assert command in said
     assert metrics(page) == {"Champion": "nobody"}
+    assert all(not one.value.startswith("Shown first") for one in page.markdown)
 
 
 def test_versions_stand_with_metric_interval_and_alias(open_page, home, graph):

@@ -7,8 +7,7 @@ import streamlit as st
 
 from apps.streamlit.connection import SIMULATED, ask, catalogue, plain
 
-METRIC = "ndcg@10"
-"""Shown first, where versions were measured by it."""
+METRIC = "ndcg@10"  # shown first, where versions were measured by it; a string of its own would be painted
 STEPS = {
     "promote": "promoted",
     "shadow": "tried as shadow",
@@ -93,6 +92,9 @@ def tell_versions(reply: Any) -> None:
 def tell_adapters(graph: str) -> None:
     """What was learned of each person, in numbers."""
     st.subheader("Adapters of people")
+    state = getattr(ask(lambda client: client.ready()), "instant_tier", None)
+    if state:
+        st.markdown(f"**Instant tier** — {plain(state)}")
     banks = report.adapter_banks(graph)
     if not any(bank.users for bank in banks):
         st.info("No adapter is kept here: nobody gave feedback that the instant tier learned from.")
