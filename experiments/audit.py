@@ -117,7 +117,7 @@ def _nothing_counted_late(name: str, part: Part) -> Check:
     graph, looked_at = part.training.graph, 0
     for type, table in graph.nodes.items():
         looked_at += table.num_rows
-        counted = [key for key, column in schema.NODES[type].columns.items() if column.is_observed]
+        counted = schema.observed(type, table.column_names)
         if part.as_of is None or not counted:
             continue
         days = table["observed_ts"].fill_null(np.iinfo(np.int64).max).to_numpy()

@@ -250,7 +250,7 @@ def before(graph: GraphArrays, as_of: int) -> GraphArrays:
     past = graph.keep({type: graph.starts(type) <= as_of for type in graph.facts})
     nodes = dict(past.nodes)
     for type, table in past.nodes.items():
-        counted = [name for name, column in schema.NODES[type].columns.items() if column.is_observed]
+        counted = schema.observed(type, table.column_names)
         if counted:
             later = _counted_after(table, as_of)
             for name in counted:

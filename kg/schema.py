@@ -2,7 +2,7 @@
 
 A store, a source and an export read these tables; none keeps a list of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -289,3 +289,14 @@ def node_type_of(node_id: str) -> NodeType:
 
 
 _BY_PREFIX = {node.prefix: node for node in NODES.values()}
+
+
+def observed(type: str, names: Iterable[str]) -> list[str]:
+    """Of ``names``, the columns of a node type that a source counted on a day.
+
+    Example:
+        >>> observed("Content", ["id", "title", "vote_count"])
+        ['vote_count']
+    """
+    columns = NODES[type].columns
+    return [name for name in names if name in columns and columns[name].is_observed]
