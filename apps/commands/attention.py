@@ -16,7 +16,7 @@ from apps.commands.shared import AsJson, Data, must_take_files
 from configs.home import Home
 
 PARTS = ("neighbourhood", "history", "speed", "reference", "policies", "all")
-QUICK_EPOCHS, QUICK_RATES, QUICK_SEEDS, QUICK_LENGTHS = 2, (0.01,), (0,), (256, 1024)
+QUICK_EPOCHS, QUICK_RATES, QUICK_SEEDS, QUICK_LENGTHS = 1, (0.01,), (0,), (256, 1024)
 """What is left of a run that is to be quick."""
 
 
@@ -24,7 +24,7 @@ QUICK_EPOCHS, QUICK_RATES, QUICK_SEEDS, QUICK_LENGTHS = 2, (0.01,), (0,), (256, 
 def bench_attention(
     task: Annotated[str, typer.Option(help=f"One of {', '.join(PARTS)}.")] = "all",
     quick: Annotated[
-        bool, typer.Option("--quick", help="2 epochs, one rate, one seed, lengths 256 and 1024.")
+        bool, typer.Option("--quick", help="One epoch, rate and seed; lengths 256 and 1024.")
     ] = False,
     data: Data = None,
     workers: Annotated[int, typer.Option(help="Of Ray; 0 trains without.", min=0, max=64)] = 2,
