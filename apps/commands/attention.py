@@ -146,7 +146,7 @@ class _Bench:
         from experiments.run import code_revision, machine
 
         cut = (
-            f" (quick: {len(QUICK_SEEDS)} seed, {len(QUICK_RATES)} learning rate, {QUICK_EPOCHS} epochs, "
+            f" (quick: {len(QUICK_SEEDS)} seed, {len(QUICK_RATES)} learning rate, {QUICK_EPOCHS} epoch, "
             f"lengths up to {QUICK_LENGTHS[-1]:,})"
             if self.quick
             else ""
