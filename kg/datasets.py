@@ -17,6 +17,7 @@ from kg.records import Hyperedge, Node, SourceError
 from kg.replies import ApiSource
 from kg.schema import SOMEWHERE
 from kg.sources import Source, sources
+from kg.tables import inside
 from kg.vocabulary import slug
 
 import_parts("kg.sources")
@@ -118,6 +119,12 @@ def _with_feedback(dataset: Dataset, home: Home) -> Dataset:
     if not log.is_file():
         return dataset
     return replace(dataset, sources=(*dataset.sources, sources.build("feedback", {"path": str(log)})))
+
+
+def weights_of(name: str) -> str | None:
+    """Weights under ``configs/`` by whose probability imports of a graph join; None: by ids and titles."""
+    path = ROOT / "graph" / f"{name}.yaml"
+    return load(f"graph/{name}.yaml").get("identity") if path.is_file() else None
 
 
 @dataclass(frozen=True)
@@ -229,7 +236,7 @@ def _open_source(part: Mapping[str, Any], folder: Path | None) -> Source:
         path = Path(os.path.normpath(folder / settings["folder"]))
         if not path.is_relative_to(os.path.normpath(folder)):
             raise SourceError(path, f"a folder inside {folder}", "one outside", "mend the setting")
-        settings["folder"] = path
+        settings["folder"] = inside(folder, path)
     return sources.build(part["name"], settings)
 
 

@@ -157,15 +157,20 @@ class Resolver:
     def _holds_what_is_apart(self, node: Node) -> bool:
         if not self._apart or node.type not in RESOLVED:
             return False
-        prefix = node.id.partition(":")[0]
-        named = {node.id, *(f"{prefix}:{pair}" for pair in node.properties.get("ids", ()))}  # type: ignore[union-attr]
+        named = _names(node)
         return any(named & self._apart[one] for one in named & self._apart.keys())
+
+    def _set_apart_from(self, node: Node) -> frozenset[str]:
+        """Ids that the record must not go by: those it was set apart from, and those set apart from it."""
+        named = _names(node)
+        theirs = {one for one in named & self._apart.keys() - {node.id} if named & self._apart[one]}
+        return self._apart.get(node.id, frozenset()) | theirs
 
     def _keep(self, node: Node, reliability: float, is_stored: bool) -> None:
         if self._profiles is not None:
             self._profiles.hear(node)
-        if node.id in self._apart and "ids" in node.properties:
-            node = without_ids(node, self._apart[node.id])
+        if self._apart and "ids" in node.properties and (others := self._set_apart_from(node)):
+            node = without_ids(node, others)
         self._records.setdefault(node.id, []).append(Record(node, reliability, is_stored, self._count))
         self._count += 1
 
@@ -366,6 +371,12 @@ class Resolver:
                 if self._is_unique(f"{prefix}:{scheme}:{value}"):
                     return f"{prefix}:{scheme}:{value}"
         return min(self._group(root), key=id_rank)
+
+
+def _names(node: Node) -> set[str]:
+    """Its id, and its other identifiers written as ids."""
+    prefix = node.id.partition(":")[0]
+    return {node.id, *(f"{prefix}:{pair}" for pair in node.properties.get("ids", ()))}  # type: ignore[union-attr]
 
 
 def _reliability_of(node: Node) -> float:

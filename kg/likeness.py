@@ -72,7 +72,15 @@ def person_joins(
 
 def compare(one: Profile, other: Profile, matcher: Matcher, common: Commonness) -> Likeness | None:
     """Two contents beside each other; None where not even their titles are near."""
-    row = content_row(one, other, common)
+    return _seen(content_row(one, other, common), one, other, matcher)
+
+
+def compare_people(one: Profile, other: Profile, matcher: Matcher, common: Commonness) -> Likeness | None:
+    """Two people beside each other; None where not even their names are near."""
+    return _seen(person_row(one, other, common), one, other, matcher)
+
+
+def _seen(row: np.ndarray | None, one: Profile, other: Profile, matcher: Matcher) -> Likeness | None:
     if row is None:
         return None
     probability = float(matcher.probability(row[None])[0])

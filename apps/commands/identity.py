@@ -46,21 +46,25 @@ def explain(
     data: Data = None,
     as_json: AsJson = False,
 ) -> None:
-    """Why two records are one, or are not. Example: mg identity explain content:imdb:tt1 content:tmdb:6"""
-    from kg.datasets import graph_name
+    """Why two records, of contents or of people, are one or are not.
+    Example: mg identity explain content:imdb:tt1 content:tmdb:6"""
+    from kg.datasets import graph_name, weights_of
     from kg.explain import explain as explain_pair
     from kg.matching import Matchers
     from kg.store import open_store
 
     home, name = Home.here(), graph_name(data)
     with open_store(home.database(name), name) as store:
-        told = explain_pair(store, _log(data), Matchers.load(weights), one, other)
+        is_weighed = weights_of(name) is not None
+        told = explain_pair(store, _log(data), Matchers.load(weights), one, other, is_weighed)
     if as_json:
         console.show_json(told)
         return
     console.out.print(told.verdict, markup=False)
     if told.merges:
         _show("what joined them", told.merges)
+    if told.rule:
+        console.out.print(told.rule, markup=False)
     if told.likeness is not None:
         console.out.print(f"likeness {told.likeness.probability:.3f}: {told.likeness.evidence}", markup=False)
         cells = [(feature, f"{weight:+.2f}") for feature, weight in told.likeness.parts.items()]

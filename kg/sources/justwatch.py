@@ -9,7 +9,7 @@ from typing import Any
 
 from kg.records import Hyperedge, Node
 from kg.sources import sources
-from kg.tables import BadValue, Columns, Row, TableSource, find_files, integer, known, number, words
+from kg.tables import BadValue, Columns, Row, TableSource, find_files, inside, integer, known, number, words
 from kg.vocabulary import GENRES, country_of, genre_node, genres_of, platform_node, region_node
 from kg.windows import day_ts
 
@@ -85,7 +85,7 @@ class _Snapshot:
         """The file of credits beside the titles, if there is one."""
         bare = self.path.name.removesuffix(".gz").removesuffix("-titles.csv")
         found = [self.path.with_name(f"{bare}-credits.csv{end}") for end in ("", ".gz")]
-        return next((path for path in found if path.is_file()), None)
+        return next((inside(self.path.parent, path) for path in found if path.is_file()), None)
 
 
 @sources.register("justwatch", JustWatchConfig)

@@ -8,7 +8,7 @@ from configs.loading import load
 from kg.privacy import age_band, user_id
 from kg.records import Hyperedge, Node, SourceError
 from kg.sources import sources
-from kg.tables import BadValue, Columns, Row, TableSource, integer, known, missing, number
+from kg.tables import BadValue, Columns, Row, TableSource, inside, integer, known, missing, number
 from kg.titles import move_article, take_apart
 from kg.vocabulary import GENRES, genre_node, genres_of, slug
 
@@ -116,7 +116,7 @@ class RecBole(TableSource):
         if len(found) > 1:
             names = ", ".join(path.name for path in found)
             raise SourceError(folder, f"one file *.{kind}", names, "keep one data set a folder")
-        return found[0] if found else None
+        return inside(folder, found[0]) if found else None
 
     def _films_by_entity(self) -> dict[str, list[str]]:
         path = self._file("link")

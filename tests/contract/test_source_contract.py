@@ -124,6 +124,15 @@ def test_a_header_that_does_not_fit_is_refused(name, file, tmp_path):
         list(sources.build(name, settings_of(name, tmp_path)).read())
 
 
+@pytest.mark.parametrize(("name", "file"), FILES)
+def test_a_link_that_leads_out_of_the_folder_is_refused(name, file, tmp_path):
+    shutil.copytree(DATA / name, tmp_path / name)
+    (tmp_path / name / file).rename(tmp_path / file)
+    (tmp_path / name / file).symlink_to(tmp_path / file)
+    with pytest.raises(SourceError, match="a path inside"):
+        list(sources.build(name, settings_of(name, tmp_path)).read())
+
+
 @pytest.mark.parametrize("name", sorted({name for name, _ in FILES}))
 def test_a_folder_that_is_not_there_is_refused(name, tmp_path):
     with pytest.raises(SourceError, match="nowhere"):

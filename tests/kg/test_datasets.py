@@ -126,3 +126,22 @@ def test_a_graph_may_be_named_where_its_sources_may_not(tmp_path):
     assert graph_name("streaming") == "streaming"
     with pytest.raises(SourceError, match="give the folder"):
         open_dataset("streaming", Home(tmp_path))
+
+
+def test_a_folder_of_a_source_that_leads_out_of_the_data_is_refused(tmp_path):
+    data = tmp_path / "data"
+    for name, place in (
+        ("justwatch", "streaming-catalogues/justwatch-us"),
+        ("availability_by_country", "streaming-catalogues/availability-by-country"),
+        ("tmdb", "tmdb-5000"),
+    ):
+        shutil.copytree(DATA / name, data / place)
+    shutil.copytree(DATA / "movielens", tmp_path / "elsewhere")
+    (data / "ml-latest-small").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    with pytest.raises(SourceError, match="ml-latest-small: a path inside"):
+        open_dataset(data, Home(tmp_path))
+    link = tmp_path / "link"
+    link.symlink_to(data, target_is_directory=True)
+    (data / "ml-latest-small").unlink()
+    shutil.copytree(DATA / "movielens", data / "ml-latest-small")
+    open_dataset(link, Home(tmp_path))  # the folder itself may be named by a link
