@@ -4,12 +4,14 @@ A rating, like or dislike becomes RATED, a dismissal DISMISSED, a watchlist entr
 VIEWED."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kg.feedback import DISLIKE_RATING, LIKE_RATING, FeedbackEvent, FeedbackLog
 from kg.records import Hyperedge, Node, SourceError
 from kg.sources import Source, sources
+
+_WENT_BACK = "time of an event that a clock gone back put before the one before it moved behind it"
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,9 @@ class FeedbackConfig:
 class FeedbackSource(Source):
     """Reads the log in its order; the same person and content rated twice are two facts, each with its time.
 
-    Every row was checked when it was written, so no row is rejected.
+    Every row was checked when it was written, so no row is rejected. Where the clock went back between two
+    events of a person, the later one is told a second after the earlier one: the log knows the order, and the
+    last opinion must stay the last.
     """
 
     name = "feedback"
@@ -43,12 +47,15 @@ class FeedbackSource(Source):
                 "serve and give feedback first",
             )
         log = FeedbackLog(self.path)
-        users: set[str] = set()
+        last: dict[str, int] = {}  # person -> UTC seconds of what they did last
         for event in log.read():
             self.rows += 1
-            if event.user_id not in users:
-                users.add(event.user_id)
+            if event.user_id not in last:
                 yield Node("User", event.user_id, {"sources": (self.name,)})
+            elif event.ts < last[event.user_id]:
+                event = replace(event, ts=last[event.user_id] + 1)
+                self.repairs[_WENT_BACK] = self.repairs.get(_WENT_BACK, 0) + 1
+            last[event.user_id] = event.ts
             yield as_fact(event)
         log.close()
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import psutil
 
+_NEAR_S = 2.0
+"""Two times of birth that are nearer than this are one: the kernel tells when it started in whole seconds."""
+
 
 @dataclass(frozen=True)
 class Visitor:
@@ -46,12 +49,20 @@ def write_state(folder: Path, state: State) -> None:
     aside.replace(folder / "server.json")
 
 
+def born(process: psutil.Process) -> float:
+    """Seconds from the start of the machine to the start of a process.
+
+    Not by the wall clock: that may be set back, and then a process would be taken for a stranger.
+    """
+    return process.create_time() - psutil.boot_time()
+
+
 def process_of(pid: int, created: float) -> psutil.Process | None:
-    """The process with this pid, if it is the one created then and still runs."""
+    """The process with this pid, if it was made then, by :func:`born` or the wall clock, and still runs."""
     try:
         process = psutil.Process(pid)
-        is_it = abs(process.create_time() - created) < 1 and process.status() != psutil.STATUS_ZOMBIE
-        return process if is_it else None
+        is_it = min(abs(born(process) - created), abs(process.create_time() - created)) < _NEAR_S
+        return process if is_it and process.status() != psutil.STATUS_ZOMBIE else None
     except psutil.Error:
         return None
 
