@@ -1,5 +1,6 @@
 """Which digests were seen before: in memory while they are few, then in a file, so that memory stays flat."""
 
+import errno
 import os
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -87,7 +88,7 @@ class Seen:
                 return False
             used = -(-len(bucket.rstrip(b"\0")) // WIDTH) * WIDTH
             if used < _BUCKET:
-                os.pwrite(self._handle, digest, place + used)
+                _write(self._handle, digest, place + used)
                 return True
             self._double()
 
@@ -116,7 +117,13 @@ class Seen:
             rank = np.arange(len(buckets)) - np.searchsorted(buckets, buckets)
             split = np.zeros((2 * len(raw) // _BUCKET, _SLOTS, WIDTH), np.uint8)
             split[buckets, rank] = digests[order]
-            os.pwrite(wider.fileno(), split.tobytes(), 2 * first * _BUCKET)
+            _write(wider.fileno(), split.tobytes(), 2 * first * _BUCKET)
         if self._file is not None:
             self._file.close()
         self._file, self._bits = wider, self._bits + 1
+
+
+def _write(file: int, data: bytes, place: int) -> None:
+    """Writes all of it; a disk that becomes full amid a write takes a part and says nothing."""
+    if os.pwrite(file, data, place) < len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -1,6 +1,7 @@
 """What was seen before is known, in memory and in the file, as a set knows it."""
 
 import hashlib
+import os
 
 import pytest
 from hypothesis import given, settings
@@ -32,3 +33,14 @@ def test_many_double_the_table(tmp_path, trail):
         assert seen._bits > 6
         assert not any([seen.add(digest) for digest in digests])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_takes_half_of_a_write_is_told(tmp_path, monkeypatch):
+    whole = os.pwrite
+    with Seen(tmp_path, in_memory=1) as seen:
+        seen.add(b"a" * 12), seen.add(b"b" * 12)
+        monkeypatch.setattr(
+            os, "pwrite", lambda file, data, place: whole(file, data[: len(data) // 2], place)
+        )
+        with pytest.raises(OSError, match="No space left"):
+            seen.add(b"c" * 12)
