@@ -13,6 +13,7 @@ import numpy as np
 
 from kg.feedback import hashed_user
 from models.index import IndexConfig, unit
+from models.memory_heard import Heard, ObservationTaken
 from models.memory_log import Change
 from models.memory_pattern import (
     MemoryBankError,
@@ -30,7 +31,16 @@ from models.memory_pattern import (
 from models.memory_store import MemoryStore
 from models.memory_upkeep import Upkeep, crowded_out, now, upkept
 
-__all__ = ["Match", "MemoryBankError", "MemoryConfig", "MemoryStats", "ReasoningBank", "Upkeep", "Verdict"]
+__all__ = [
+    "Match",
+    "MemoryBankError",
+    "MemoryConfig",
+    "MemoryStats",
+    "ObservationTaken",
+    "ReasoningBank",
+    "Upkeep",
+    "Verdict",
+]
 
 
 @dataclass(frozen=True)
@@ -101,7 +111,8 @@ class ReasoningBank:
         self.folder = Path(folder)
         self.config = config or MemoryConfig()
         self._guard = threading.RLock()
-        self._store = MemoryStore(self.folder, self.config.create_positives, index, writes)
+        most = self.config.keys_at_most
+        self._store = MemoryStore(self.folder, self.config.create_positives, most, index, writes)
 
     def __enter__(self) -> "ReasoningBank":
         return self
@@ -193,10 +204,12 @@ class ReasoningBank:
 
         Returns:
             The pattern or seed of this query cluster, steps and context as it is now; None where a negative
-            met none.
+            met none. Of an observation that was counted before, the pattern that it was counted for, None
+            where that is gone; nothing changes.
 
         Raises:
-            ValueError: bad input, and nothing was learned.
+            ValueError: bad input, and nothing was learned; or :class:`ObservationTaken`, its key was used
+                for another observation.
             MemoryBankError: the disk refused; the bank is as it was.
         """
         steps, context = check_steps(steps), check_context(context, self.config)
@@ -205,31 +218,39 @@ class ReasoningBank:
             self._store.make_ready()
             asked = self._unit(query)
             key = (steps, tuple(context.items()))
+            known = self._known(verdict, asked.tobytes(), key)
+            if known is not None:
+                return self._store.shelf.get(known.pattern_id)
             alike, near = self._store.shelf.nearest(key, asked)
             if near is not None and alike >= self.config.cluster_similarity:
                 after = heard(near, verdict, self.config)
-                self._write(Change(put=(after,)))
+                self._write(Change((after,), (), self._counted(verdict, after, asked.tobytes(), key)))
                 return after
             if not verdict.is_positive:
                 return None
             name, at_ts = f"p{self._store.next_number}", verdict.at_ts
             seed = Pattern(name, asked[0], verdict.user_id, steps, context, at_ts, at_ts)
             seed = heard(seed, verdict, self.config)
-            self._write(Change(put=(seed,), drop=crowded_out(self._store.shelf, at_ts, self.config)))
+            drop = crowded_out(self._store.shelf, at_ts, self.config)
+            self._write(Change((seed,), drop, self._counted(verdict, seed, asked.tobytes(), key)))
             return seed
 
     def judge(self, pattern_id: str, verdict: Verdict) -> Pattern:
         """Learns whether a pattern that :meth:`lookup` gave worked; on disk before this returns.
 
         Raises:
-            ValueError: no such pattern.
+            ValueError: no such pattern; or :class:`ObservationTaken`, the key of the verdict was used for
+                another observation.
             MemoryBankError: the disk refused; the bank is as it was.
         """
         verdict = replace(verdict, user_id=hashed_user(verdict.user_id))
         with self._guard:
             self._store.make_ready()
-            after = heard(self.get(pattern_id), verdict, self.config)
-            self._write(Change(put=(after,)))
+            judged = self.get(pattern_id)
+            if self._known(verdict, pattern_id) is not None:
+                return judged
+            after = heard(judged, verdict, self.config)
+            self._write(Change((after,), (), self._counted(verdict, after, pattern_id)))
             return after
 
     def upkeep(self, at_ts: int) -> Upkeep:
@@ -302,6 +323,14 @@ class ReasoningBank:
                 cut_off=self._store.cut_off,
             )
 
+    def _known(self, verdict: Verdict, *about: Any) -> Heard | None:
+        """The observation as it was counted before; None where it is new, or has no key."""
+        asked = _heard(verdict, "", about)
+        return self._store.heard.find(asked[0]) if asked else None
+
+    def _counted(self, verdict: Verdict, pattern: Pattern, *about: Any) -> tuple[Heard, ...]:
+        return _heard(verdict, pattern.pattern_id, about)
+
     def _write(self, change: Change) -> None:
         self._store.write(change, len(change.put[0].vector))
 
@@ -350,3 +379,9 @@ class ReasoningBank:
     def _match(self, alike: float, pattern: Pattern, at_ts: int) -> Match:
         score = boosted(alike, pattern.uses, self.config)
         return Match(pattern, alike, score, now(pattern, at_ts, self.config))
+
+
+def _heard(verdict: Verdict, pattern_id: str, about: tuple[Any, ...]) -> tuple[Heard, ...]:
+    """An observation with a key; whoever tells it again may have another clock."""
+    said = (verdict.user_id, verdict.is_positive, *about)
+    return (Heard.of(verdict.key, said, pattern_id),) if verdict.key else ()

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from models import journal
+from models.memory_heard import Heard
 from models.memory_pattern import Evidence, MemoryBankError, Pattern, number_of
 
 FORMAT = "media-gateway reasoning bank"
@@ -32,6 +33,8 @@ class Change:
     """New, or in place of one of the same id and vector."""
     drop: tuple[str, ...] = ()
     """Ids; dropped before anything is put."""
+    heard: tuple[Heard, ...] = ()
+    """Observations that are counted by this."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Snapshot:
     next_number: int = 1
     """Of the next pattern's id; a number is never given twice."""
     patterns: tuple[Pattern, ...] = ()
+    heard: tuple[Heard, ...] = ()
+    """The latest observations that were counted, oldest first."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,8 @@ class MemoryLog:
             )
         newest = max((number_of(one.pattern_id) for one in patterns), default=0)
         following = max(header.get("next", 1), newest + 1)
-        return Snapshot(header["generation"], header["width"], following, patterns)
+        heard = _heard(self.snapshot_path, 1, header.get("heard", ()))
+        return Snapshot(header["generation"], header["width"], following, patterns, heard)
 
     def read_changes(self, place: Place, known: Mapping[str, Pattern]) -> tuple[list[Change], Place]:
         """What stands in the log behind ``place``, oldest first, and the place after it.
@@ -186,6 +192,8 @@ class MemoryLog:
         self.folder.mkdir(parents=True, exist_ok=True)
         aside = self.snapshot_path.with_name(f".{_SNAPSHOT}")
         header = {"generation": snapshot.generation, "width": snapshot.width, "next": snapshot.next_number}
+        if snapshot.heard:
+            header["heard"] = [list(asdict(one).values()) for one in snapshot.heard]
         try:
             with aside.open("w", encoding="utf-8") as file:
                 file.write(_dumps({**_told("snapshot"), **header, "patterns": len(snapshot.patterns)}) + "\n")
@@ -293,7 +301,8 @@ def _line(change: Change, known: Mapping[str, Pattern]) -> dict[str, Any]:
     """A pattern that is there already is told by what moved alone: its vector stands once."""
     new = [_as_json(one) for one in change.put if one.pattern_id not in known]
     moved = [_moved(known[one.pattern_id], one) for one in change.put if one.pattern_id in known]
-    parts = {"drop": list(change.drop), "new": new, "moved": moved}
+    heard = [list(asdict(one).values()) for one in change.heard]
+    parts = {"drop": list(change.drop), "new": new, "moved": moved, "heard": heard}
     return {name: part for name, part in parts.items() if part}
 
 
@@ -329,7 +338,20 @@ def _change(path: Path, number: int, told: Any, now: dict[str, Pattern], width: 
             "copy back; nothing was changed"
         ) from None
     now.update({one.pattern_id: one for one in put})
-    return Change(tuple(put), tuple(drop))
+    return Change(tuple(put), tuple(drop), _heard(path, number, told.get("heard", ())))
+
+
+def _heard(path: Path, number: int, told: Any) -> tuple[Heard, ...]:
+    try:
+        found = tuple(Heard(*one) for one in told)
+        if not all(isinstance(text, str) for one in found for text in (one.key, one.said, one.pattern_id)):
+            raise TypeError("an observation is three texts")
+    except TypeError as error:
+        raise MemoryBankError(
+            f"line {number} of {path} must name the observations that were counted ({error}): put a whole "
+            "copy back; nothing was changed"
+        ) from None
+    return found
 
 
 def _patched(before: Pattern, told: Mapping[str, Any]) -> Pattern:

@@ -66,6 +66,8 @@ class MemoryConfig:
     """Users that a pattern remembers one by one; then the least recently heard goes first."""
     results_at_most: int = 5
     """Contents that a pattern remembers of one user, the latest."""
+    keys_at_most: int = 10_000
+    """Of so many observations, the latest, the keys are known; one that is sent again later counts again."""
 
     def __post_init__(self) -> None:
         shares = ("similarity", "cluster_similarity", "gain", "loss", "prune_below", "merge_similarity")
@@ -76,7 +78,7 @@ class MemoryConfig:
         for name in (*counts, "users_at_most"):
             if getattr(self, name) < 1:
                 raise SettingError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("boost", "idle_days", "results_at_most"):
+        for name in ("boost", "idle_days", "results_at_most", "keys_at_most"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise SettingError(f"{name} must be at least 0, got {getattr(self, name)}")
 
@@ -170,6 +172,9 @@ class Verdict:
     """UTC seconds."""
     segment: str = ""
     results: tuple[str, ...] = ()
+    key: str = ""
+    """Of this one observation: told again with the same key, by whichever process, it counts once. With none
+    it counts whenever it is told."""
 
     def __post_init__(self) -> None:
         check_ts(self.at_ts)
@@ -177,8 +182,9 @@ class Verdict:
         if isinstance(self.results, str):
             raise ValueError(f"results are several content ids, got the text {self.results!r:.80}")
         check_texts("results", self.results)
-        if self.segment:
-            check_texts("segment", [self.segment])
+        for name, text in (("segment", self.segment), ("key", self.key)):
+            if text:
+                check_texts(name, [text])
 
 
 def heard(pattern: Pattern, verdict: Verdict, config: MemoryConfig) -> Pattern:

@@ -8,6 +8,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from models.index import IndexConfig
+from models.memory_heard import Heard, HeardKeys
 from models.memory_index import IndexFile
 from models.memory_log import Change, MemoryLog, Place, Snapshot
 from models.memory_pattern import MemoryBankError, Pattern, number_of
@@ -20,7 +21,9 @@ _LOG_BYTES = 1 << 20
 class MemoryStore:
     """Patterns of one folder, in memory as they are on disk."""
 
-    def __init__(self, folder: Path, create_positives: int, index: IndexConfig | None, writes: bool) -> None:
+    def __init__(
+        self, folder: Path, create_positives: int, keys_at_most: int, index: IndexConfig | None, writes: bool
+    ) -> None:
         """Opens a folder; one without a bank is an empty bank.
 
         Raises:
@@ -29,6 +32,7 @@ class MemoryStore:
         self.log = MemoryLog(folder)
         self._index = IndexFile(folder, writes)
         self.shelf = Shelf(create_positives, index, self._index)
+        self.heard = HeardKeys(keys_at_most)
         self._lock = self._locked() if writes else None
         try:
             self._reload()
@@ -102,17 +106,22 @@ class MemoryStore:
             MemoryBankError: the disk refused; nothing changed.
         """
         generation, width = self.place.generation + 1, self.place.width
-        kept = tuple(patterns.values())
+        kept, heard = tuple(patterns.values()), self._heard_of(patterns)
         try:
             self._index.drop()  # first: it holds the queries of those that go
-            self.log.compact(Snapshot(generation, width, self.next_number, kept))
+            self.log.compact(Snapshot(generation, width, self.next_number, kept, heard))
         except OSError as error:
             self.refresh()  # the rename may have come through before the disk refused the rest
             raise self._refused(error) from error
         self.place, self._stamp = Place(generation, 0, width), self.log.stamp()
         put = tuple(one for one in kept if self.shelf.get(one.pattern_id) is not one)
         drop = tuple(name for name in self.shelf if name not in patterns)
+        self.heard.replace(heard)
         self._take(Change(put, drop))
+
+    def _heard_of(self, patterns: Mapping[str, Pattern]) -> tuple[Heard, ...]:
+        """What was counted; of a pattern that is gone not even its id is kept."""
+        return tuple(one if one.pattern_id in patterns else replace(one, pattern_id="") for one in self.heard)
 
     def _refused(self, error: OSError) -> MemoryBankError:
         return MemoryBankError(
@@ -130,12 +139,14 @@ class MemoryStore:
             if self.log.stamp() == stamp:
                 break
         self.place, self._stamp, self.next_number = place, stamp, snapshot.next_number
+        self.heard.replace(snapshot.heard)
         gone = tuple(name for name in self.shelf if name not in there)
         for change in (Change(snapshot.patterns, gone), *changes):  # who stays keeps its place in the index
             self._take(change)
 
     def _take(self, change: Change) -> None:
         self.shelf.apply(change)
+        self.heard.add(change.heard)
         newest = max((number_of(one.pattern_id) for one in change.put), default=0)
         self.next_number = max(self.next_number, newest + 1)
 
