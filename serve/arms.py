@@ -60,6 +60,7 @@ class Arms:
         trial: Trial | None,
         ask: Callable[[Snapshot], Reply],
         shown: Callable[[Reply], tuple[str, ...]],
+        is_shown: bool = True,
     ) -> Reply:
         """The answer that somebody gets.
 
@@ -69,6 +70,8 @@ class Arms:
             trial: who is tried out, if anybody.
             ask: the answer out of a version.
             shown: content ids of an answer, best first.
+            is_shown: False for an answer that is only held against another one: it comes from the same arm,
+                and the log of the trial, which counts what people were shown, gets nothing.
 
         Raises:
             Problem: the champion cannot answer this request.
@@ -79,11 +82,14 @@ class Arms:
         is_chosen = trial.candidate.is_chosen(key)
         if trial.candidate.stage == "shadow":
             reply, latency_ms = self._timed(CHAMPION, champion, ask)
-            if is_chosen:
+            if is_chosen and is_shown:
                 told = shown(reply)
                 self._later(lambda: self._compared(trial, key, told, latency_ms, ask, shown))
             return reply
-        return self._canary(champion, trial, key, is_chosen, ask, shown)
+        reply, entry = self._canary(champion, trial, key, is_chosen, ask, shown)
+        if is_shown:
+            self._later(lambda: entry)
+        return reply
 
     def drain(self) -> None:
         """Returns when all that waits was written, or counted as lost."""
@@ -97,7 +103,7 @@ class Arms:
         is_chosen: bool,
         ask: Callable[[Snapshot], Reply],
         shown: Callable[[Reply], tuple[str, ...]],
-    ) -> Reply:
+    ) -> tuple[Reply, Exposure]:
         arm, error, reply, latency_ms = "canary" if is_chosen else CHAMPION, None, None, 0.0
         if is_chosen:
             reply, latency_ms, error = self._tried(trial, ask)
@@ -105,8 +111,7 @@ class Arms:
             reply, champion_ms = self._timed(CHAMPION, champion, ask)  # a request that is wrong raises here
             latency_ms = latency_ms if is_chosen else champion_ms
         entry = Exposure(trial.candidate.salt, key, arm, self._now(), latency_ms, shown(reply), error=error)
-        self._later(lambda: entry)
-        return reply
+        return reply, entry
 
     def _compared(
         self,

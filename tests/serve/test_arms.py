@@ -79,6 +79,22 @@ def test_measurements_and_pinned_versions_are_no_part_of_a_trial(home):
 
 
 @pytest.mark.parametrize("stage", ["canary", "shadow"])
+def test_an_answer_that_is_only_compared_is_logged_as_shown_to_nobody(home, people, stage):
+    """As a page does that shows what each step of the loop moved: it asks twice and shows one list."""
+    tried = try_out(home, stage, 0.5)
+    with LocalClient(home, GRAPH) as client:
+        for user in people[:10]:
+            shown = client.recommend({"user_id": user, "n": 5})
+            for off in ({"instant_tier": False}, {"live_history": False}):
+                beside = client.recommend({"user_id": user, "n": 5, "adaptation": off})
+                assert beside.model_version == shown.model_version  # of the same arm
+        entries = logged(client)
+        chosen = [user for user in people[:10] if tried.is_chosen(tried.key_of(user))]
+        assert len(entries) == (10 if stage == "canary" else len(chosen)) and 0 < len(chosen) < 10
+        assert len({one.person for one in entries}) == len(entries)
+
+
+@pytest.mark.parametrize("stage", ["canary", "shadow"])
 def test_a_candidate_that_cannot_be_loaded_never_hurts_an_answer(home, stage):
     folder = ModelStore(home.models).load(TRIED).folder
     try_out(home, stage, 0.999)
