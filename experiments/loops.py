@@ -16,7 +16,7 @@ from models.following import FollowingConfig
 from models.heads import HeadConfig, Moments, fit_head, heads
 from models.instant import EARLIEST_TS, InstantConfig, Signals
 from models.interface import Recommender, Users
-from models.loop import AdaptationLoop, Bases, LoopConfig, MemoryStore
+from models.loop import AdaptationLoop, Bases, LoopConfig, MemoryStore, liked_signals
 
 
 class Loop(ABC):
@@ -127,8 +127,8 @@ class InstantLoopConfig:
 class Instant(Loop):
     """Every like moves its person's adapter, which bends a head fitted once on training.
 
-    The likes of the history at the split are learned first, in order of time; likes without a time are
-    counted and taught to nobody.
+    An adapter begins with the likes of the history at the split, in order of time, as in service; likes
+    without a time are counted and taught to nobody.
     """
 
     config: InstantLoopConfig
@@ -140,12 +140,10 @@ class Instant(Loop):
         steps = LoopConfig(
             settings.live_history, settings.instant_tier, settings.base_tier, instant=settings.tier()
         )
-        bases = self._bases(model, part)
-        self.loop, self._given = AdaptationLoop(bases, head, MemoryStore(head.spec), steps, self._past), 0
-        self._told: dict[str, list[Signals]] = {}
-        history = part.history
-        users = np.repeat(np.arange(history.shape[0]), np.diff(history.indptr))
-        self._teach(users, history.indices.astype(np.int64), part.times.data)
+        bases, store = self._bases(model, part), MemoryStore(head.spec)
+        self.loop = AdaptationLoop(bases, head, store, steps, self._past, self._liked)
+        self._given, self._told = 0, dict[str, list[Signals]]()
+        self.loop.begin([str(row) for row in np.flatnonzero(np.diff(part.history.indptr)).tolist()])
 
     def _bases(self, model: Recommender, part: Part) -> Bases:
         """The model, and what it is without its base tier where it has one."""
@@ -158,9 +156,6 @@ class Instant(Loop):
 
     def learn(self, user_rows: np.ndarray, contents: np.ndarray, at_ts: np.ndarray) -> None:
         super().learn(user_rows, contents, at_ts)
-        self._teach(user_rows, contents, at_ts)
-
-    def _teach(self, user_rows: np.ndarray, contents: np.ndarray, at_ts: np.ndarray) -> None:
         timed = np.flatnonzero(at_ts >= EARLIEST_TS)
         order = timed[np.lexsort((contents[timed], at_ts[timed], user_rows[timed]))]
         if not len(order):
@@ -177,6 +172,11 @@ class Instant(Loop):
 
     def _past(self, user_id: str) -> Signals:
         return Signals.joined(self._told[user_id])
+
+    def _liked(self, user_id: str) -> Signals:
+        history, row = self.part.history, int(user_id)
+        own = slice(history.indptr[row], history.indptr[row + 1])
+        return liked_signals(history.indices[own], self.part.times.data[own])
 
     def _frozen(self, users: Users) -> Users:
         return Users(users.rows, self.part.history[users.rows], self.part.times[users.rows])

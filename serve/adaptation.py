@@ -7,12 +7,9 @@ import json
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
-
-import numpy as np
+from dataclasses import asdict, dataclass, replace
 
 from configs.home import Home
 from configs.loading import load
@@ -20,10 +17,9 @@ from configs.registry import SettingError, fill
 from kg.feedback import FeedbackError, FeedbackEvent, FeedbackLog
 from models.adapted import Adapted
 from models.adapter_bank import AdapterBank, AdapterBankError
-from models.head_files import HeadError, HeadSettings, load_head
-from models.instant import InstantConfig
+from models.head_files import FittedHead, HeadError, load_head
 from serve.counters import Counters
-from serve.instant_tier import InstantTier
+from serve.instant_tier import InstantTier, Learned, Sources
 from serve.snapshot import Snapshot
 
 SETTINGS = "serve/adaptation.yaml"
@@ -34,40 +30,26 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AdaptationConfig:
-    """Which steps of the loop are on, and the settings of the instant tier."""
+    """Which steps of the loop are on; how the instant tier learns stands in the head of each version."""
 
     live_history: bool = True
     """The model is told what was liked since it was fitted."""
-    instant_tier: bool = False
-    """Feedback moves its person's adapter, where a head was fitted for the version."""
+    instant_tier: bool = True
+    """Feedback moves its person's adapter, where `mg adapters fit` fitted a head for the version."""
+    must_be_shown: bool = True
+    """Only where that head was shown on validation to add something; off, wherever there is one."""
     base_tier: bool = True
     """A version with a shared adapter answers with it; off, its base answers."""
-    head: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of :class:`models.head_files.HeadSettings`; it has one rank for each of the fades."""
-    instant: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of :class:`models.instant.InstantConfig`."""
 
     def __post_init__(self) -> None:
-        for name in ("live_history", "instant_tier", "base_tier"):
+        for name in ("live_history", "instant_tier", "must_be_shown", "base_tier"):
             if not isinstance(getattr(self, name), bool):
                 raise SettingError(f"{name} is on or off, got {getattr(self, name)!r}: write true or false")
-        self.tier(), self.head_settings()  # refuse what cannot be
 
     @classmethod
     def named(cls, settings: str = SETTINGS) -> "AdaptationConfig":
         """As a file under ``configs/``, or a path, says."""
         return fill(cls, load(settings), settings)
-
-    def tier(self) -> InstantConfig:
-        """How events move adapters."""
-        settings = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in self.instant.items()
-        }
-        return fill(InstantConfig, settings, "instant")
-
-    def head_settings(self) -> HeadSettings:
-        """How a head is fitted."""
-        return fill(HeadSettings, {"rank": len(self.tier().fades), **self.head}, "head")
 
 
 @dataclass(frozen=True)
@@ -76,6 +58,8 @@ class _Looked:
 
     tier: InstantTier | None
     why_not: str | None
+    said: str
+    """What its adapters were shown to add."""
     seen: tuple[int, int] | None
     """Of the file of the head: nanoseconds of its last change, and bytes."""
     looked_s: float
@@ -138,9 +122,10 @@ class Adaptation:
         why_off = self.why_off(snapshot)
         if why_off is not None:
             return f"off: {why_off}"
-        tier = self.tier(snapshot)
-        why_not = None if tier is None else tier.shelf.why_not
-        return "on" if why_not is None else f"on, out of the log alone: {why_not}"
+        looked = self._look(snapshot)
+        why_not = None if looked.tier is None else looked.tier.shelf.why_not
+        said = f"on: {looked.said}"
+        return said if why_not is None else f"{said}; out of the log alone: {why_not}"
 
     def follow(self, snapshot: Snapshot) -> None:
         """Brings the adapters of a version up to the log beside, where no other process does."""
@@ -159,8 +144,8 @@ class Adaptation:
                 self._counters.count_fault()
                 log.warning("an event of the log waits to be learned by %s: %s", snapshot.version.ref, error)
 
-    def record(self, tier: InstantTier, user_id: str, events: Sequence[FeedbackEvent]) -> np.ndarray | None:
-        """(1,) adapter of somebody after all their events; None where it cannot be made."""
+    def record(self, tier: InstantTier, user_id: str, events: Sequence[FeedbackEvent]) -> Learned | None:
+        """The adapter of somebody after all their events; None where it cannot be made."""
         try:
             return tier.record(user_id, events)
         except (AdapterBankError, FeedbackError, OSError, ValueError) as error:
@@ -231,28 +216,35 @@ class Adaptation:
     def _opened(self, snapshot: Snapshot, seen: tuple[int, int] | None, before: _Looked | None) -> _Looked:
         if before is not None and before.tier is not None:
             before.tier.close()
-        ref = snapshot.version.ref
+        ref, now = snapshot.version.ref, self._clock()
         if seen is None:
-            why_not = f"no head was fitted for {ref}, `mg adapters fit` makes one"
-            return _Looked(None, why_not, seen, self._clock())
+            why_not = f"no head was fitted for {ref}: `mg adapters fit {ref}` makes one, and measures it"
+            return _Looked(None, why_not, "", seen, now)
         try:
-            return _Looked(self._made(snapshot), None, seen, self._clock())
+            fitted = load_head(self._home.head(snapshot.graph.name, ref), snapshot.version)
+            said = "nobody measured what its adapters add" if fitted.shown is None else fitted.shown.said
+            if self.config.must_be_shown and not (fitted.shown and fitted.shown.is_better):
+                why_not = (
+                    f"adapters of {ref} are not shown to add anything ({said}); must_be_shown: false has"
+                )
+                return _Looked(None, f"{why_not} them all the same", said, seen, now)
+            return _Looked(self._made(snapshot, fitted), None, said, seen, now)
         except (HeadError, SettingError) as error:
             self._counters.count_fault()
             log.warning("no instant tier for %s: %s", ref, error)
-            return _Looked(None, str(error), seen, self._clock())
+            return _Looked(None, str(error), "", seen, now)
 
-    def _made(self, snapshot: Snapshot) -> InstantTier:
-        path = self._home.head(snapshot.graph.name, snapshot.version.ref)
-        head, config = load_head(path, snapshot.version), self.config.tier()
-        config.must_fit(head)
+    def _made(self, snapshot: Snapshot, fitted: FittedHead) -> InstantTier:
+        head, config, ref = fitted.head, fitted.instant, snapshot.version.ref
         if head.content_count != len(snapshot.content_ids):
             raise HeadError(
-                f"{path} must know the {len(snapshot.content_ids)} contents of {snapshot.version.ref}, it "
-                f"knows {head.content_count}: fit it again with `mg adapters fit`"
+                f"the head of {ref} must know its {len(snapshot.content_ids)} contents, it knows "
+                f"{head.content_count}: fit it again with `mg adapters fit {ref}`"
             )
         learned_by = json.dumps([head.hash, asdict(config)], sort_keys=True).encode()
-        name = f"{snapshot.version.ref.replace('/', '-')}-{hashlib.sha256(learned_by).hexdigest()[:12]}"
-        folder = self._home.adapters(snapshot.graph.name) / name
-        log_of, now, clock = self._feedback, self._now, self._clock
-        return InstantTier(head, config, folder, log_of, snapshot.row, self._counters, now, clock)
+        name = f"{ref.replace('/', '-')}-{hashlib.sha256(learned_by).hexdigest()[:12]}"
+        folder, sources = (
+            self._home.adapters(snapshot.graph.name) / name,
+            Sources.of(snapshot, self._feedback),
+        )
+        return InstantTier(head, config, folder, sources, self._counters, self._now, self._clock)

@@ -1,12 +1,15 @@
 """The instant tier of one version: feedback moves its person's adapter, and that the next answer.
 
-What bends an answer is a function of the log of feedback alone: a record that lacks an event, because another
-process took it or a crash came between, is brought up to the log first. So every process answers alike,
-whoever writes the bank, and nothing that was acknowledged is lost."""
+What bends an answer is a function of the version and the log of feedback alone: an adapter begins with what
+its person had liked when the version was fitted, and a record that lacks an event, because another process
+took it or a crash came between, is brought up to the log first. So every process answers alike, whoever
+writes the bank, and nothing that was acknowledged is lost."""
 
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,25 +17,65 @@ import numpy as np
 from kg.feedback import FeedbackError, FeedbackEvent, FeedbackLog
 from models.adapter_bank import AdapterBankError
 from models.heads import Head, Moments
-from models.instant import AHEAD_S, EARLIEST_TS, InstantConfig, Signals, add, is_newest, rebuilt, updated
+from models.instant import AHEAD_S, EARLIEST_TS, InstantConfig, Signals, add, followed, is_newest, rebuilt
 from models.interface import Users
-from models.loop import AdaptationLoop, Bases, LoopConfig, signals_of
+from models.loop import AdaptationLoop, Bases, LoopConfig, liked_signals, signals_of, with_liked
 from serve.adapter_shelf import Shelf
 from serve.counters import Counters
+from serve.snapshot import Snapshot
 
 _EVENTS = 4096  # learned before the bank is brought up to the log and committed
+_BEGUN = 20_000  # people without feedback whose adapters are kept in memory, some hundred bytes each
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a tier learns from."""
+
+    feedback: FeedbackLog
+    """Durable."""
+    row_of: Callable[[str], int | None]
+    """Content id -> row of the head, None for one it does not know."""
+    liked: Callable[[str], Signals]
+    """User id -> what they had liked when the version was fitted."""
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, feedback: FeedbackLog) -> "Sources":
+        """Those of a version."""
+
+        def liked(user_id: str) -> Signals:
+            row = snapshot.user_row(user_id)
+            bounds = (0, 0) if row is None else snapshot.positives.indptr[row : row + 2].tolist()
+            own = slice(*bounds)
+            return liked_signals(snapshot.positives.indices[own], snapshot.times.data[own])
+
+        return cls(feedback, snapshot.row, liked)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Somebody's adapter, and what it learned from."""
+
+    record: np.ndarray
+    """(1,)"""
+    likes: int
+    """Known when the version was fitted."""
+    events: int
+    """Of feedback."""
 
 
 class InstantTier:
     """A head, its adapters and the log of feedback; safe to use from many threads.
 
+    The bank keeps people who gave feedback. What others had liked bends their answers too; that is made out
+    of the version when they ask, and kept in memory alone, so that whoever is erased comes back into no file.
+
     Args:
         head: of the version, frozen.
         config: how far an event moves an adapter.
         folder: of the bank.
-        feedback: the durable log.
-        row_of: content id -> row of the head, None for one it does not know.
+        sources: what is learned from.
         counters: of this process.
         now: UTC seconds.
         clock: seconds that never go back.
@@ -43,17 +86,18 @@ class InstantTier:
         head: Head,
         config: InstantConfig,
         folder: Path,
-        feedback: FeedbackLog,
-        row_of: Callable[[str], int | None],
+        sources: Sources,
         counters: Counters,
         now: Callable[[], int],
         clock: Callable[[], float],
     ) -> None:
         self.head, self.config = head, config
         self.shelf = Shelf(folder, head.spec, clock, counters.count_fault)
-        self._feedback, self._row_of, self._counters, self._now = feedback, row_of, counters, now
+        self._feedback, self._row_of, self._liked = sources.feedback, sources.row_of, sources.liked
+        self._counters, self._now = counters, now
         steps = LoopConfig(instant=config)
-        self._loop = AdaptationLoop(Bases(_no_base), head, self.shelf, steps, self._past)
+        self._loop = AdaptationLoop(Bases(_no_base), head, self.shelf, steps, self._told, self._liked)
+        self._begun: OrderedDict[str, np.ndarray] = OrderedDict()
         self._lock, self._pending = threading.Lock(), 0
         self._following: threading.Thread | None = None
         self._must_end = self._is_closed = False
@@ -82,24 +126,27 @@ class InstantTier:
             if self._pending >= _EVENTS:
                 self._begin_to_follow()
 
-    def record(self, user_id: str, events: Sequence[FeedbackEvent]) -> np.ndarray:
-        """(1,) adapter of somebody, which has learned all that they told.
+    def record(self, user_id: str, events: Sequence[FeedbackEvent]) -> Learned:
+        """Somebody's adapter, which has learned what they had liked and all that they told.
 
         Args:
             user_id: as in the log.
             events: all of theirs in the log.
         """
-        signals = self._signals(events)
-        if not len(signals):
-            return self.head.spec.fresh(1)
+        told, liked = self._signals(events), self._liked(user_id)
+        if not len(told):
+            return Learned(self._beginning(user_id), len(liked), 0)
+        signals = with_liked(liked, told)
         found = self.shelf.read([user_id])
-        if is_current(found, signals):
-            return found
-        with self._lock:
-            found, signals = self.shelf.read([user_id]), self._past(user_id)  # others may have gone on
-            if not len(signals):  # erased just now
-                return self.head.spec.fresh(1)
-            return found if is_current(found, signals) else self._brought_up(user_id, found, signals)
+        if not is_current(found, signals):
+            with self._lock:
+                found, told = self.shelf.read([user_id]), self._told(user_id)  # others may have gone on
+                signals = with_liked(liked, told)
+                if not len(told):  # erased just now
+                    found = self._loop.begun([user_id])
+                elif not is_current(found, signals):
+                    found = self._brought_up(user_id, found, signals)
+        return Learned(found, len(signals) - len(told), len(told))
 
     def bent(self, scores: np.ndarray, record: np.ndarray, at: int, minutes: float | None) -> np.ndarray:
         """(i,) scores with what an adapter adds; the scores themselves where it has learned nothing.
@@ -132,6 +179,7 @@ class InstantTier:
         """
         with self._lock:
             self.shelf.forget(user_id)
+            self._begun.pop(user_id, None)
 
     def bring_up(self) -> None:
         """Has all that the log holds in the bank, on the disk, where this process writes it."""
@@ -145,8 +193,9 @@ class InstantTier:
             with self._lock:
                 if self._must_end or self.shelf.writer is None:
                     return
-                found, signals = self.shelf.read([user_id]), self._past(user_id)
-                if len(signals) and not is_current(found, signals):
+                found, told = self.shelf.read([user_id]), self._told(user_id)
+                signals = with_liked(self._liked(user_id), told)
+                if len(told) and not is_current(found, signals):
                     self._brought_up(user_id, found, signals)
         with self._lock:
             self._pending = 0
@@ -191,13 +240,26 @@ class InstantTier:
         sound = [event for event in events if EARLIEST_TS <= event.ts <= latest]
         return signals_of(sound, self._row_of, self.config)
 
-    def _past(self, user_id: str) -> Signals:
+    def _told(self, user_id: str) -> Signals:
         return self._signals(self._feedback.of_user(user_id))
+
+    def _beginning(self, user_id: str) -> np.ndarray:
+        """(1,) adapter of somebody who told nothing."""
+        found = self._begun.get(user_id)
+        if found is None:
+            found = self._loop.begun([user_id])
+            with self._lock:
+                self._begun[user_id] = found
+                while len(self._begun) > _BEGUN:
+                    self._begun.popitem(last=False)
+        return found
 
     def _is_known(self, user_id: str, signals: Signals) -> bool:
         """Whether somebody's record learned these already: an answer may have brought it up to the log."""
         record = self.shelf.read([user_id])
-        return not is_newest(record, signals)[0] and is_current(record, self._past(user_id))
+        if is_newest(record, signals)[0]:
+            return False
+        return is_current(record, with_liked(self._liked(user_id), self._told(user_id)))
 
     def _brought_up(self, user_id: str, record: np.ndarray, signals: Signals) -> np.ndarray:
         found = brought_up(self.head, self.config, record, signals)
@@ -213,7 +275,7 @@ def is_current(record: np.ndarray, signals: Signals) -> bool:
     """
     if not len(signals):
         return not record["events"][0]
-    return int(record["events"][0]) == len(signals) and int(record["number"][0]) == int(signals.numbers.max())
+    return int(record["events"][0]) == len(signals) and int(record["number"][0]) == _newest(signals.numbers)
 
 
 def brought_up(head: Head, config: InstantConfig, record: np.ndarray, signals: Signals) -> np.ndarray:
@@ -223,12 +285,9 @@ def brought_up(head: Head, config: InstantConfig, record: np.ndarray, signals: S
     where it is not, because something came late.
     """
     ordered, known = signals.in_order(), int(record["events"][0])
-    if known and not _is_beginning(record, ordered, known):
+    if not known or not _is_beginning(record, ordered, known):
         return rebuilt(head, config, signals)
-    found = record if known else head.spec.fresh(1)
-    for place in range(known, len(ordered)):
-        found = updated(head, config, found, ordered.only(np.array([place])))
-    return found
+    return followed(head, config, record, ordered.only(np.arange(known, len(ordered))))
 
 
 def _is_beginning(record: np.ndarray, ordered: Signals, known: int) -> bool:
@@ -238,9 +297,14 @@ def _is_beginning(record: np.ndarray, ordered: Signals, known: int) -> bool:
         return False
     last = ordered.numbers[known - 1]
     return bool(
-        record["number"][0] == last == ordered.numbers[:known].max()
+        record["number"][0] == last == _newest(ordered.numbers[:known])
         and record["last_ts"][0] == ordered.ts[known - 1]
     )
+
+
+def _newest(numbers: np.ndarray) -> int:
+    """Place in the log of the last of some signals; 0 where none stands there."""
+    return max(0, int(numbers.max()))
 
 
 def _no_base(users: Users) -> np.ndarray:

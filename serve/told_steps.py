@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from models.steps import Moved, Step
-from serve.instant_tier import InstantTier
+from serve.instant_tier import InstantTier, Learned
 from serve.snapshot import Snapshot
 
 SHOWN_MOVES = 10
@@ -26,6 +26,7 @@ class StepReply(BaseModel):
 
     name: str
     said: str
+    is_left_out: bool = False
     removed: int | None = None
     moved: list[Move] = Field([], description=f"the first {SHOWN_MOVES}")
 
@@ -58,15 +59,24 @@ def moves(snapshot: Snapshot, moved: Sequence[Moved]) -> list[Move]:
 
 
 def instant_step(
-    snapshot: Snapshot, tier: InstantTier, record: np.ndarray, moved: Sequence[Moved], n: int
+    snapshot: Snapshot, tier: InstantTier, learned: Learned, moved: Sequence[Moved], n: int
 ) -> StepReply:
     """What the instant tier did to a list of ``n``."""
-    events, size = int(record["events"][0]), tier.head.spec.dtype.itemsize
-    if not events:
+    size = tier.head.spec.dtype.itemsize
+    if not learned.events and not learned.likes:
         return StepReply(name="instant tier", said="no feedback of this person to learn from yet: as before")
     does = f"{len(moved)} contents changed places among the first {n}" if moved else "no place changed"
-    said = f"an adapter of {size:,} bytes, learned from {events:,} events of feedback: {does}"
+    said = f"an adapter of {size:,} bytes, learned from {learned_from(learned)}: {does}"
     return StepReply(name="instant tier", said=said, moved=moves(snapshot, moved))
+
+
+def learned_from(learned: Learned) -> str:
+    """What an adapter learned from, in words."""
+    likes = f"{learned.likes:,} likes that training knew"
+    if not learned.events:
+        return f"{likes}, no feedback yet"
+    told = f"{learned.events:,} events of feedback"
+    return f"{told} and {likes}" if learned.likes else told
 
 
 def places_changed(before: np.ndarray, after: np.ndarray, allowed: np.ndarray, n: int) -> list[Moved]:

@@ -23,7 +23,8 @@ class AdapterReply(Reply):
     said: str | None = Field(description="why it is off")
     model: str
     events: int = Field(description="of feedback that it learned from")
-    last_ts: int | None = Field(description="UTC seconds of the newest of them")
+    likes: int = Field(0, description="known when the version was fitted, that it began with")
+    last_ts: int | None = Field(description="UTC seconds of the newest of both")
     gathered: float = Field(description="sum of weak signals that wait to be worth a step")
     norm: float = Field(description="length of what it adds to the adapted layer")
     size_bytes: int = Field(description="of the adapter, whoever's it is")
@@ -31,7 +32,7 @@ class AdapterReply(Reply):
 
 @endpoints.register("adapter")
 class Adapter(Endpoint):
-    """Tells the adapter as the next answer would read it; somebody without feedback has learned nothing."""
+    """Tells the adapter as the next answer would read it."""
 
     name = "adapter"
     method = "GET"
@@ -43,27 +44,27 @@ class Adapter(Endpoint):
     def answer(self, request: AdapterRequest) -> AdapterReply:
         snapshot, adaptation = self.gateway.snapshot(), self.gateway.adaptation
         user_id, tier = hashed_user(request.id), adaptation.tier(snapshot)
-        record = None
+        learned = None
         if tier is not None:
-            record = adaptation.record(tier, user_id, self.gateway.feedback.of_user(user_id))
+            learned = adaptation.record(tier, user_id, self.gateway.feedback.of_user(user_id))
         model, why_off = snapshot.version.ref, adaptation.why_off(snapshot)
-        if tier is None or record is None:
+        if tier is None or learned is None:
             said = why_off or "the adapter cannot be read"
             return AdapterReply(
                 is_on=False, said=said, model=model, events=0, last_ts=None, gathered=0, norm=0, size_bytes=0
             )
-        one = record[0]
+        one = learned.record[0]
         update = tier.head.spec.scale * one["up"].astype(np.float32) @ one["down"].astype(np.float32)
-        events = int(one["events"])
         return AdapterReply(
             is_on=True,
             said=None,
             model=model,
-            events=events,
-            last_ts=int(one["last_ts"]) if events else None,
+            events=learned.events,
+            likes=learned.likes,
+            last_ts=int(one["last_ts"]) if one["events"] else None,
             gathered=float(one["gathered"]),
             norm=float(np.linalg.norm(update)),
-            size_bytes=record.dtype.itemsize,
+            size_bytes=learned.record.dtype.itemsize,
         )
 
     def example(self, snapshot: Snapshot) -> dict[str, Any]:

@@ -26,10 +26,18 @@ _REASONS = 2  # causes, and connections, that a title is told with
 
 
 class AdaptationSteps(Request):
-    """Steps of the adaptation loop that this answer does without; what the service has off stays off."""
+    """Steps of the adaptation loop that this answer does without; what the service has off stays off.
+
+    Such an answer is for comparing: in a trial it counts as nothing that somebody was shown.
+    """
 
     live_history: bool = Field(True, description="off: the history as the version's training saw it")
     instant_tier: bool = Field(True, description="off: the person's adapter bends nothing")
+
+    @property
+    def is_whole(self) -> bool:
+        """True if nothing is left out."""
+        return self.live_history and self.instant_tier
 
 
 class RecommendationsRequest(Request):
@@ -71,7 +79,7 @@ class Why(BaseModel):
 
     because: list[str] = Field(description="what of the history gave most to the score")
     connections: list[str] = Field(description="what ties it to the history in the graph")
-    adapted: str | None = Field(None, description="how far the person's own feedback lifted it, if it did")
+    adapted: str | None = Field(None, description="how far the person's own adapter lifted it, if it did")
 
 
 class Recommendation(BaseModel):
@@ -127,6 +135,8 @@ class _Bent:
     """(i,)"""
     moved: list[Moved]
     steps: list[StepReply]
+    by: str = ""
+    """What moved them, as the person is told."""
 
 
 @endpoints.register("recommendations")
@@ -159,6 +169,7 @@ class Recommendations(Endpoint):
             self.gateway.trial,
             lambda version: self._answer(request, version),
             lambda reply: tuple(content.content_id for content in reply.contents),
+            is_shown=request.adaptation.is_whole,
         )
 
     def _answer(self, request: RecommendationsRequest, snapshot: Snapshot) -> RecommendationsReply:
@@ -180,7 +191,7 @@ class Recommendations(Endpoint):
         limits = Limits(request.n, request.diversity, allowed, available)
         found = shortlist(bent.scores, snapshot.genres, limits)
         clock.lap("rank")
-        whys = _lifted(self._whys(snapshot, who, found.rows.tolist(), scored.rung), found, bent.moved)
+        whys = _lifted(self._whys(snapshot, who, found.rows.tolist(), scored.rung), found, bent)
         clock.lap("explain")
         contents = _contents(snapshot, found, whys, region, subscriptions or (), at)
         clock.lap("offers")
@@ -252,25 +263,27 @@ class Recommendations(Endpoint):
     ) -> _Bent:
         """Scores as the person's adapter bends them; as they were where the tier is off, and why."""
         adaptation, scores = self.gateway.adaptation, scored.scores
-        if request.is_bare or not adaptation.config.instant_tier:
+        if request.is_bare:
             return _Bent(scores, [], [])
         tier, why_off = adaptation.tier(snapshot), adaptation.why_off(snapshot)
         if not request.adaptation.instant_tier:
             why_off = "the request does without"
         elif scored.rung is not None:
-            why_off = "an adapter bends the scores of the model, and they did not answer"
-        record = None
+            why_off = why_off or "an adapter bends the scores of the model, and they did not answer"
+        learned = None
         if tier is not None and why_off is None:
-            record = adaptation.record(tier, hashed_user(request.user_id), events)
-            why_off = "the person's adapter cannot be read" if record is None else None
-        if record is None:
+            learned = adaptation.record(tier, hashed_user(request.user_id), events)
+            why_off = "the person's adapter cannot be read" if learned is None else None
+        if learned is None:
             self.gateway.counters.count_adapted("off")
-            return _Bent(scores, [], [StepReply(name="instant tier", said=f"left out: {why_off}")])
-        found = tier.bent(scores, record, at, request.context.minutes)
+            step = StepReply(name="instant tier", said=f"left out: {why_off}", is_left_out=True)
+            return _Bent(scores, [], [step])
+        found = tier.bent(scores, learned.record, at, request.context.minutes)
         is_bent = found is not scores
         moved = places_changed(scores, found, allowed, request.n) if is_bent else []
         self.gateway.counters.count_adapted("bent" if is_bent else "nothing_learned")
-        return _Bent(found, moved, [instant_step(snapshot, tier, record, moved, request.n)])
+        by = "your own feedback" if learned.events else "what you liked last"
+        return _Bent(found, moved, [instant_step(snapshot, tier, learned, moved, request.n)], by)
 
 
 class _Clock:
@@ -331,14 +344,14 @@ def _both(allowed: np.ndarray, available: np.ndarray | None) -> np.ndarray:
     return allowed if available is None else allowed & available
 
 
-def _lifted(whys: list[Why], found: Shortlist, moved: list[Moved]) -> list[Why]:
+def _lifted(whys: list[Why], found: Shortlist, bent: _Bent) -> list[Why]:
     """Reasons, and of what the instant tier lifted, from where to where."""
-    lifted = {move.content_row: move for move in moved if move.after and move.after < move.before}
+    lifted = {move.content_row: move for move in bent.moved if move.after and move.after < move.before}
     told_of = []
     for row, why in zip(found.rows.tolist(), whys, strict=True):
         move = lifted.get(row)
         if move is not None:
-            said = f"your own feedback lifted it from place {move.before} to {move.after} by score"
+            said = f"{bent.by} lifted it from place {move.before} to {move.after} by score"
             why = why.model_copy(update={"adapted": said})
         told_of.append(why)
     return told_of

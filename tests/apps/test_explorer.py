@@ -8,7 +8,8 @@ from streamlit.testing.v1 import AppTest
 from experiments.evaluation import Interval
 from experiments.mechanism_table import Cost, Quality, Row, Table, TaskNote
 from experiments.mechanisms import bench_home
-from models.head_files import HeadSettings, save_head
+from models.head_files import FittedHead, HeadSettings, save_head
+from models.instant import InstantConfig
 from models.store import ModelStore
 from serve.client import LocalClient
 from tests.serve.small_home import GRAPH, small_graph, small_home, training_of
@@ -72,14 +73,16 @@ def test_feedback_on_tonight_changes_the_next_answer_and_says_so(open_page):
     gone = before[0].split(". ", 1)[1]
     assert all(gone not in line for line in after)
     assert "is recorded" in page.success[0].value and "Gone:" in page.success[0].value
+    assert "gray-badge[instant tier off] no head was fitted for ease/1" in texts(page)
 
 
 def test_tonight_shows_before_and_now_and_which_step_moved_what(open_page, home, tmp_path, monkeypatch):
     settings = tmp_path / "on.yaml"
-    settings.write_text("instant_tier: true\n")
+    settings.write_text("instant_tier: true\nmust_be_shown: false\n")
     monkeypatch.setenv("MG_ADAPTATION", str(settings))
     head = HeadSettings(width=16, weight=0.1, gap_s=604_800.0).fitted(training_of(small_graph()))
-    save_head(home.head(GRAPH, "ease/1"), head, ModelStore(home.models).load("ease/1"))
+    version = ModelStore(home.models).load("ease/1")
+    save_head(home.head(GRAPH, "ease/1"), FittedHead(head, InstantConfig()), version)
     page = open_page("tonight.py")
     before = cards(page)
     next(button for button in page.button if button.label == "Like").click().run()
@@ -92,6 +95,7 @@ def test_tonight_shows_before_and_now_and_which_step_moved_what(open_page, home,
     assert [title in line for title, line in zip(shown, now, strict=True)] == [True] * 5
     assert "violet-badge[instant tier" in "".join(now) and "blue-badge[live history" in "".join(now)
     assert "your own feedback lifted it" in texts(page)
+    assert "violet-badge[instant tier on] an adapter of" in texts(page)
 
 
 def test_a_new_person_starts_with_what_is_popular(open_page):

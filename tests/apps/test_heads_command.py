@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 from configs.home import Home
+from configs.loading import load
+from configs.registry import fill
+from experiments.adapter_fit import AdapterFitConfig
 from experiments.run import run
 from kg.arrays import GraphArrays, from_records
 from kg.worlds import WorldConfig, world
@@ -31,6 +34,9 @@ def made(tmp_path_factory):
     return home, graph, result
 
 
+FEW = "name: few\nwidth: 32\ngap_s: [60.0]\nspreads: [0.1, 0.4]\n"
+
+
 def test_it_fits_on_the_training_part_alone_and_endpoints_use_it(made, mg_in, tmp_path):
     home, graph, result = made
     mg = mg_in(home.root)
@@ -38,26 +44,36 @@ def test_it_fits_on_the_training_part_alone_and_endpoints_use_it(made, mg_in, tm
     assert code == 0, err
     told = json.loads(out)
     version = ModelStore(home.models).load(result.version)
-    head = load_head(home.head("world", result.version), version)
-    settings = AdaptationConfig.named().head_settings()
-    again = settings.fitted(result.version_training(graph))
-    products = [one.arrays()["left"] @ one.arrays()["met"].T for one in (head, again)]
+    found = load_head(home.head("world", result.version), version)
+    settings = fill(AdapterFitConfig, load("adapt/adapters.yaml"))
+    again = settings.head(told["gap_s"], told["weight"]).fitted(result.version_training(graph))
+    products = [one.arrays()["left"] @ one.arrays()["met"].T for one in (found.head, again)]
     np.testing.assert_allclose(*products, atol=1e-3 * np.abs(products[1]).max())
-    assert told["hash"] == head.hash
-    assert told["adapter_bytes"] == head.spec.dtype.itemsize <= 10_240
-    on = AdaptationConfig(instant_tier=True)
-    with LocalClient(home, "world", result.version, on) as client:
-        assert client.ready().instant_tier == "on"
+    assert told["hash"] == found.head.hash and found.instant == settings.tier()
+    assert told["adapter_bytes"] == found.head.spec.dtype.itemsize <= 10_240
+    assert told["shown"]["users"] == found.shown.users == 60 and found.shown.tried == 8
+    assert told["spreads"] == pytest.approx(min(settings.spreads, key=lambda one: abs(one - told["spreads"])))
+    assert not told["is_on"], "60 people show nothing"
+    with LocalClient(home, "world", result.version) as client:
+        state = client.ready().instant_tier
+        assert (
+            state.startswith(f"off: adapters of {result.version} are not shown") and "must_be_shown" in state
+        )
+    with LocalClient(home, "world", result.version, AdaptationConfig(must_be_shown=False)) as client:
+        assert client.ready().instant_tier.startswith("on: ")
 
 
-def test_a_file_of_ones_own_names_other_settings(made, mg_in, tmp_path):
+def test_a_file_of_ones_own_names_what_is_tried(made, mg_in, tmp_path):
     home, _, result = made
     file = tmp_path / "mine.yaml"
-    file.write_text("instant_tier: true\nhead: {kind: bent, width: 32}\ninstant: {fades: [2.0, 20.0]}\n")
+    few = "test: {resamples: 1000, level: 0.9999, least_users: 1}\n"
+    file.write_text(FEW + "kind: bent\ninstant: {fades: [2.0, 20.0]}\n" + few)
     code, out, err = mg_in(home.root)("adapters", "fit", result.version, "--settings", file, *WORLD)
-    assert code == 0 and "bent head" in out and "off" not in out, err
+    assert code == 0 and "bent head" in out and "Of 2 settings the best" in out, err
     found = load_head(home.head("world", result.version), ModelStore(home.models).load(result.version))
-    assert found.kind == "bent" and found.spec.rank == 2
+    assert found.head.kind == "bent" and found.head.spec.rank == 2 and found.instant.fades == (2.0, 20.0)
+    said = "have the instant tier on" if found.shown.is_better else "must_be_shown: false"
+    assert said in out
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,7 @@ def test_adapters_are_counted(open_page, home):
     assert not page.exception and shown["People"] == "2" and shown["Events learned"] == "6"
     assert shown["Bytes each"] == f"{spec.dtype.itemsize:,}"
     assert "2023" in texts(page) and "feedface" in texts(page)
+    assert "gray-badge[instant tier off] no head was fitted for ease/1" in texts(page)
 
 
 def test_what_was_measured_is_shown_as_it_was_kept(open_page, home):

@@ -13,10 +13,10 @@ import pytest
 from configs.registry import SettingError, fill
 from kg.feedback import FeedbackEvent, FeedbackLog
 from models.adapter_bank import AdapterBank, AdapterBankError
-from models.head_files import HeadError, HeadSettings, load_head, save_head
+from models.head_files import FittedHead, HeadError, HeadSettings, Shown, load_head, save_head
 from models.heads import Moments
 from models.instant import InstantConfig, Signals, rebuilt
-from models.loop import signals_of
+from models.loop import liked_signals, signals_of, with_liked
 from models.store import ModelStore
 from serve.adaptation import AdaptationConfig
 from serve.client import LocalClient
@@ -25,16 +25,27 @@ from serve.problems import Problem
 from tests.serve.small_home import GRAPH, USER, training_of
 
 HEAD = {"width": 16, "weight": 0.05, "gap_s": 604_800.0}
-ON = AdaptationConfig(instant_tier=True, head=HEAD)
+ON = AdaptationConfig(must_be_shown=False)
+SHOWN = Shown("ndcg@10", 0.1, 0.0088, 0.0053, 0.0123, 0.0008, 938, 8, is_better=True)
 OTHER = "user:world:00011"
 ASK = {"n": 10, "diversity": 0, "filters": {"include_unavailable": True}}
 
 
-def fit(home, graph, ref="ease/1", **settings):
+def fit(home, graph, ref="ease/1", shown=None, **settings):
     """A head for a version, as `mg adapters fit` leaves it."""
     head = HeadSettings(**{**HEAD, **settings}).fitted(training_of(graph))
-    save_head(home.head(GRAPH, ref), head, ModelStore(home.models).load(ref))
+    save_head(
+        home.head(GRAPH, ref), FittedHead(head, InstantConfig(), shown), ModelStore(home.models).load(ref)
+    )
     return head
+
+
+def liked(client, user=USER):
+    """What training knew of somebody."""
+    snapshot = client.gateway.snapshot()
+    row = snapshot.user_row(user)
+    own = slice(*snapshot.positives.indptr[row : row + 2].tolist())
+    return liked_signals(snapshot.positives.indices[own], snapshot.times.data[own])
 
 
 @pytest.fixture
@@ -81,14 +92,17 @@ def bank_of(home):
 
 
 def by_hand(client, head, user=USER):
-    """What the log makes of an adapter, one event after another."""
+    """What training and the log make of an adapter, one event after another."""
     events = client.gateway.feedback.of_user(user)
-    return rebuilt(head, InstantConfig(), signals_of(events, client.gateway.snapshot().row))
+    told = signals_of(events, client.gateway.snapshot().row)
+    return rebuilt(head, InstantConfig(), with_liked(liked(client, user), told))
 
 
 def test_one_event_moves_the_next_answer_as_the_head_says(on, head, graph):
     before = ask(on)
-    assert step(before).said.startswith("no feedback") and step(before).moved == []
+    assert f"{len(liked(on))} likes that training knew, no feedback yet" in step(before).said
+    nobody = step(ask(on, "ann@example.org"))
+    assert nobody.said.startswith("left out: ") and nobody.is_left_out and nobody.moved == []
     tell(on, USER, ids(before)[4])
     after = ask(on)
     plain = ask(on, adaptation={"instant_tier": False}, at=after.at)
@@ -122,7 +136,7 @@ def test_the_step_tells_places_events_and_bytes(on, head):
 
 
 def test_live_history_and_instant_tier_are_told_apart(on):
-    first = ask(on)
+    first = ask(on, adaptation={"instant_tier": False})
     tell(on, USER, ids(first)[2])
     neither = ask(on, adaptation={"instant_tier": False, "live_history": False})
     kept = [one for one in first.contents if one.content_id != ids(first)[2]]
@@ -134,14 +148,14 @@ def test_live_history_and_instant_tier_are_told_apart(on):
 
 def test_each_step_is_switched_off_by_settings(home, head):
     with LocalClient(home, GRAPH, adaptation=replace(ON, live_history=False)) as client:
-        first = ask(client)
-        tell(client, USER, ids(first)[2])
+        first, bare = ask(client), ask(client, adaptation={"instant_tier": False})
+        tell(client, USER, ids(bare)[2])
         alone = ask(client)
         assert "1 events" in step(alone).said and scores(alone)[:9] != scores(first)[:9]
     with LocalClient(home, GRAPH, adaptation=replace(ON, live_history=False, instant_tier=False)) as client:
         still = ask(client)
-        assert step(still) is None
-        assert scores(still)[:9] == [one.score for one in first.contents if one.content_id != ids(first)[2]]
+        assert step(still).said == "left out: switched off" and step(still).is_left_out
+        assert scores(still)[:9] == [one.score for one in bare.contents if one.content_id != ids(bare)[2]]
 
 
 def test_the_bare_ranking_stays_the_models(on):
@@ -171,7 +185,7 @@ def test_ten_thousand_updates_of_one_leave_others_equal_to_the_bit(on, graph):
         after = ask(on, one, **asked)
         assert ids(after) == ids(before[one]) and scores(after) == scores(before[one])
     with AdapterBank(bank_of(on.gateway.home)) as bank:
-        assert bank.read([USER])["events"][0] == 10_000
+        assert bank.read([USER])["events"][0] == 10_000 + len(liked(on))
 
 
 def test_an_event_that_comes_twice_counts_once(on, head):
@@ -201,7 +215,7 @@ def test_an_event_of_no_sound_moment_is_kept_and_not_learned(on, ago):
     before = ask(on)
     reply = tell(on, USER, ids(before)[0], ts=max(on.gateway.now() - ago, 1000))
     assert reply.accepted and len(on.gateway.feedback.of_user(USER)) == 1
-    assert step(ask(on)).said.startswith("no feedback")
+    assert "no feedback yet" in step(ask(on)).said
 
 
 def test_two_processes_answer_alike_whoever_writes(home, head, graph):
@@ -236,7 +250,7 @@ def test_after_a_restart_the_bank_is_brought_up_to_the_log(home, head, graph):
         client.gateway.adaptation.follow(client.gateway.snapshot())
         quiet()
         with AdapterBank(bank_of(home)) as bank:
-            assert bank.applied == 3 and bank.read([USER])["events"][0] == 2
+            assert bank.applied == 3 and bank.read([USER])["events"][0] == 2 + len(liked(client))
             assert bank.read([USER]).tobytes() == by_hand(client, head).tobytes()
 
 
@@ -249,7 +263,26 @@ def test_without_a_head_there_is_no_tier_and_the_answer_says_so(home, graph):
         assert 'answers_total{outcome="off"} 2.0' in client.metrics()
         client.gateway.adaptation._clock = lambda: 1e9  # later
         fit(home, graph)
-        assert "learned from 1 events" in step(ask(client)).said and client.ready().instant_tier == "on"
+        assert "learned from 1 events" in step(ask(client)).said
+        assert client.ready().instant_tier == "on: nobody measured what its adapters add"
+
+
+def test_by_default_adapters_act_where_they_were_shown_to_add_something(home, graph):
+    with LocalClient(home, GRAPH) as client:
+        adaptation, later = client.gateway.adaptation, [0.0]
+        adaptation._clock = lambda: later[0]
+        for shown, said in (
+            (None, "off: adapters of ease/1 are not shown to add anything (nobody measured"),
+            (replace(SHOWN, is_better=False), "not shown to add anything (+0.0088"),
+            (SHOWN, f"on: {SHOWN.said}"),
+        ):
+            fit(home, graph, shown=shown)
+            later[0] += 10
+            assert said in client.ready().instant_tier
+            assert step(ask(client)).is_left_out is (shown is not SHOWN)
+            assert client.adapter(USER).is_on is (shown is SHOWN)
+        version = ModelStore(home.models).load("ease/1")
+        assert load_head(home.head(GRAPH, "ease/1"), version).shown == SHOWN
 
 
 def test_by_default_the_settings_decide(client):
@@ -264,10 +297,7 @@ def test_by_default_the_settings_decide(client):
     [
         ({"instant_tier": "yes"}, "write true or false"),
         ({"instant_teer": True}, "nearest: instant_tier"),
-        ({"head": {"kind": "lineer"}}, "head must be one of"),
-        ({"head": {"width": 3}}, "width of 16 or more"),
-        ({"instant": {"fades": [0]}}, "above 0"),
-        ({"instant": {"step": 1, "stepp": 2}}, "has no setting 'stepp'"),
+        ({"must_be_shown": 1}, "write true or false"),
     ],
 )
 def test_a_wrong_setting_says_what_to_do(settings, said):
@@ -279,7 +309,8 @@ def test_a_wrong_setting_says_what_to_do(settings, said):
 def test_a_head_that_is_not_this_versions_is_refused(home, graph, head, fault):
     path = home.head(GRAPH, "ease/1")
     if fault == "other version":
-        save_head(path, head, ModelStore(home.models).load("popularity/1"))
+        served = FittedHead(head, InstantConfig())
+        save_head(path, served, ModelStore(home.models).load("popularity/1"))
     else:
         whole = bytearray(path.read_bytes())
         whole[-5] ^= 1
@@ -296,7 +327,8 @@ def test_a_head_that_is_not_this_versions_is_refused(home, graph, head, fault):
 
 def test_a_head_comes_back_as_it_was(home, head):
     found = load_head(home.head(GRAPH, "ease/1"), ModelStore(home.models).load("ease/1"))
-    assert found.hash == head.hash and found.config == head.config and found.spec == head.spec
+    assert found.head.hash == head.hash and found.head.config == head.config and found.head.spec == head.spec
+    assert found.instant == InstantConfig() and found.shown is None
 
 
 @pytest.mark.parametrize("fault", ["another base", "cut off", "no spec"])
@@ -318,7 +350,8 @@ def test_a_spoilt_bank_costs_neither_feedback_nor_answer(home, head, graph, faul
         assert scores(ask(client, at=at)) == scores(right)
         assert tell(client, USER, graph.ids("Content")[1]).accepted
         assert "learned from 2 events" in step(ask(client)).said
-        assert client.ready().instant_tier.startswith("on, out of the log alone: ")
+        assert client.ready().instant_tier.startswith("on: nobody")
+        assert "out of the log alone: " in client.ready().instant_tier
         assert "mg_instant_tier_faults_total 0.0" not in client.metrics()
 
 
@@ -340,7 +373,7 @@ def test_a_full_disk_costs_neither_feedback_nor_answer(on, head, monkeypatch, gr
     tier.shelf._tried_s = -100.0  # later
     tell(on, USER, graph.ids("Content")[4])
     quiet()
-    assert on.ready().instant_tier == "on" and tier.shelf.writer is not None
+    assert "out of the log" not in on.ready().instant_tier and tier.shelf.writer is not None
     assert tier.shelf.read([USER]).tobytes() == by_hand(on, head).tobytes()
 
 
@@ -377,7 +410,8 @@ def test_a_candidate_learns_beside_the_champion(home, graph, head):
         client.gateway.adaptation.learn(replace(event, number=number), snapshots)
         quiet()
         records = [client.gateway.adaptation.tier(one).shelf.read([USER]) for one in snapshots]
-        assert records[0].tobytes() == records[1].tobytes() and records[0]["events"][0] == 1
+        assert records[0].tobytes() == records[1].tobytes()
+        assert records[0]["events"][0] == 1 + len(liked(client))
     assert len(list(home.adapters(GRAPH).iterdir())) == 2
 
 
@@ -472,7 +506,7 @@ def test_what_was_acknowledged_before_a_kill_moves_the_answers_after_it(home, he
         for user, reply in replies.items():
             count = len(client.gateway.feedback.of_user(user))
             if not count:
-                assert step(reply).said.startswith("no feedback")
+                assert "no feedback yet" in step(reply).said
                 continue
             assert f"learned from {count:,} events" in step(reply).said
             assert tier.shelf.read([user]).tobytes() == by_hand(client, head, user).tobytes()

@@ -94,7 +94,9 @@ def tell_adapters(graph: str) -> None:
     st.subheader("Adapters of people")
     state = getattr(ask(lambda client: client.ready()), "instant_tier", None)
     if state:
-        st.markdown(f"**Instant tier** — {plain(state)}")
+        how, _, why = state.partition(": ")
+        badge = ":violet-badge[instant tier on]" if how == "on" else ":gray-badge[instant tier off]"
+        st.markdown(f"{badge} {plain(why)}")
     banks = report.adapter_banks(graph)
     if not any(bank.users for bank in banks):
         st.info("No adapter is kept here: nobody gave feedback that the instant tier learned from.")
@@ -106,7 +108,8 @@ def tell_adapters(graph: str) -> None:
             st.metric("Bytes each", f"{bank.user_bytes:,}", width="content")
             st.metric("MiB on disk", f"{bank.size_bytes / 2**20:.1f}", width="content")
             least = "" if bank.is_whole else "≥ "
-            st.metric("Events learned", f"{least}{bank.events:,}", width="content")
+            learned = "of feedback, and likes that training knew"
+            st.metric("Events learned", f"{least}{bank.events:,}", help=learned, width="content")
         when = f" The latest is of {day(bank.last_ts)}." if bank.last_ts else ""
         base = plain(bank.base[:12] or "not named")
         st.caption(

@@ -55,12 +55,25 @@ def tell_changes(key: tuple[Any, ...], request: dict[str, Any], reply: Any) -> N
     told, content_id = st.session_state.pop("told", (None, None))
     if told is None or before is None or before[0] != key:
         return
-    between = titles
-    if any(step.name == "instant tier" for step in reply.steps):
+    between, tier = titles, tier_of(reply)
+    if tier is not None and not tier.is_left_out:
         alone = {**request, "at": reply.at, "adaptation": {"instant_tier": False}}
         between = {one.content_id: one.title for one in ask(lambda client: client.recommend(alone)).contents}
     say_changes(told, before[1], titles)
     show_changes(before[1], between, titles, content_id)
+
+
+def tier_of(reply: Any) -> Any:
+    """What the instant tier did to a list; None where the service does not tell."""
+    return next((step for step in reply.steps if step.name == "instant tier"), None)
+
+
+def tell_tier(reply: Any) -> None:
+    """Whether the person's own adapter had a part in a list, and why not."""
+    tier = tier_of(reply)
+    if tier is not None:
+        badge = ":gray-badge[instant tier off]" if tier.is_left_out else ":violet-badge[instant tier on]"
+        st.caption(f"{badge} {plain(tier.said.removeprefix('left out: '))}")
 
 
 def say_changes(told: str, before: dict[str, str], titles: dict[str, str]) -> None:
@@ -209,6 +222,7 @@ if reply.simulated:
         "Everything here is made up" if "RATED" in known.simulated else "Where and until when is made up"
     )
     st.markdown(f"{SIMULATED} {made_up} for this data set.")
+tell_tier(reply)
 for content in reply.contents:
     card(user_id, content)
 with st.expander(f"How this list came about ({reply.timings_ms['total']:.0f} ms)"):
