@@ -28,17 +28,26 @@ INTENTS = (
 PARTS = ("train", "choose", "calibrate", "test")
 ORDERS = "orders"
 """Part of the word orders that no other part has."""
-POOL = ("router/templates.yaml", "router/typed.yaml", "router/languages.yaml")
-"""Templates that are trained on and chosen on."""
+POOL = (
+    "router/templates.yaml",
+    "router/typed.yaml",
+    "router/languages.yaml",
+    "router/spoken.yaml",
+    "router/grammar.yaml",
+)
+"""Templates that are trained on and chosen on; parts of their sentences stand in ``router/phrases.yaml``."""
 HELD = "router/held.yaml"
 """Templates that are calibrated on and tested on, written apart from the others."""
 SHARES: Mapping[str, float] = {"train": 0.85, "choose": 0.15, "calibrate": 0.5, "test": 0.5}
 """Of the families of the pool, and of those held."""
 NAME_SHARES = (0.68, 0.08, 0.12, 0.12)
 """Of titles and people, by part."""
+WIDER = 2
+"""How many fillings a sentence of parts has, for one of a fixed sentence."""
 KIN = 0.6
 """Templates that share more than this of their words are of one family."""
 _CHOICE, _SLOT = re.compile(r"\[([^\]]*)\]"), re.compile(r"\{([a-z]+)([23]?)\}")
+_PART = re.compile(r"<([a-z]+)>")
 _WORD = re.compile(r"\w+")
 _KEYS = "qwertyuiop asdfghjkl zxcvbnm"
 
@@ -64,6 +73,8 @@ class Query:
     template: Template
     slots: Mapping[str, str] = field(default_factory=dict)
     """Slot -> the words that filled it; a second title is ``title2``."""
+    form: str = ""
+    """The sentence that was chosen of the template, its slots not yet filled, before it was varied."""
 
 
 class Queries:
@@ -89,14 +100,19 @@ class Queries:
         self.seed = seed
         self.templates = cut(pool or joined([load(name) for name in POOL]), held or load(HELD), seed)
         self.lexicon, self.around = load("router/lexicon.yaml"), load("router/around.yaml")
+        self.phrases = load("router/phrases.yaml")
         self.platforms = sorted({*names(graph, "Platform", "name"), *self.lexicon["en"]["platform"].values()})
         self._titles = _by_part(names(graph, "Content", "title"), "Harbour", seed)
         self._people = _by_part(names(graph, "Person", "name"), "Ada Storm", seed)
 
     def draw(self, part: str, each: int) -> list[Query]:
-        """``each`` fillings of every template of a part, so that templates weigh alike."""
+        """``each`` fillings of every template of a part, so that templates weigh alike; of those for training
+        that are put together of parts, :data:`WIDER` times as many.
+        """
         rng = np.random.default_rng([self.seed, (*PARTS, ORDERS).index(part)])
-        return [self._fill(one, rng) for one in self.templates if one.part == part for _ in range(each)]
+        own = [one for one in self.templates if one.part == part]
+        times = [each * (WIDER if part == "train" and _PART.search(one.text) else 1) for one in own]
+        return [self._fill(one, rng) for one, count in zip(own, times, strict=True) for _ in range(count)]
 
     def pool(self, slot: str, part: str) -> Sequence[str]:
         """Titles or people of a part; the part of word orders has those of the test."""
@@ -105,7 +121,7 @@ class Queries:
 
     def _fill(self, template: Template, rng: np.random.Generator) -> Query:
         slots: dict[str, str] = {}
-        text = _CHOICE.sub(lambda found: _pick(found.group(1).split("|"), rng), template.text)
+        form = text = " ".join(self._chosen(template, rng).split())
         if template.part == "train":
             text = _varied(text, self.around[template.language], rng)
         for slot, number in dict.fromkeys(_SLOT.findall(text)):
@@ -113,7 +129,15 @@ class Queries:
                 continue
             slots[slot + number] = words
         text = _SLOT.sub(lambda found: slots[found.group(1) + found.group(2)], text)
-        return Query(" ".join(text.split()), template.intent, template, slots)
+        return Query(" ".join(text.split()), template.intent, template, slots, form)
+
+    def _chosen(self, template: Template, rng: np.random.Generator) -> str:
+        """The sentence without choices and parts; a part that comes from a choice is chosen in turn."""
+        text, parts = template.text, self.phrases[template.language]
+        while _CHOICE.search(text) or _PART.search(text):
+            text = _CHOICE.sub(lambda found: _pick(found.group(1).split("|"), rng), text)
+            text = _PART.sub(lambda found: _pick(parts[found.group(1)], rng), text)
+        return text
 
     def _word(self, slot: str, template: Template, rng: np.random.Generator) -> str:
         if slot in ("title", "person"):
@@ -141,22 +165,51 @@ def joined(files: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[str]]
 def cut(pool: Mapping[str, Any], held: Mapping[str, Any], seed: int) -> tuple[Template, ...]:
     """Every template with its part: families by a hash within a class and a language; word orders apart.
 
+    Sentences of the pool that are kin of one held out are left out.
+
     Raises:
         SettingError: a class that is none of :data:`INTENTS` or is missing, or a sentence that stands twice.
     """
     made = []
-    for source, parts in ((pool, PARTS[:2]), (held, PARTS[2:])):
+    for source in (pool, held):
         if set(source) != set(INTENTS):
             raise SettingError(f"templates must have the classes {', '.join(INTENTS)}, got {sorted(source)}")
+    for source, parts in ((_apart(pool, held), PARTS[:2]), (held, PARTS[2:])):
         for intent in INTENTS:
             for language, sentences in source[intent].items():
                 for text, part in _dealt(sentences, f"{seed}:{intent}:{language}", parts):
                     is_order = language.endswith("-orders")
                     made.append(Template(intent, language[:2], text, ORDERS if is_order else part))
-    times = Counter(one.text for one in made)
+    times = Counter(sentence_of(one) for one in made)
     if twice := sorted(text for text, count in times.items() if count > 1):
         raise SettingError(f"a sentence stands in one class and once, these do not: {twice[:3]}")
     return tuple(made)
+
+
+def _apart(pool: Mapping[str, Any], held: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
+    """The pool without sentences that are kin of one held out in their class and language."""
+    made: dict[str, dict[str, list[str]]] = {}
+    same = {text for languages in held.values() for own in languages.values() for text in own}
+    for intent, languages in pool.items():
+        made[intent] = {}
+        for language, sentences in languages.items():
+            kin = [words_in(text) for text in held[intent].get(language, ())]
+            made[intent][language] = [
+                text
+                for text in sentences
+                if text not in same and not any(are_kin(words_in(text), other) for other in kin)
+            ]
+    return made
+
+
+def sentence_of(template: Template) -> str:
+    """What tells a template from others; parts are other words in every language.
+
+    Example:
+        >>> sentence_of(Template("trending", "de", "<hot> <now>", "train"))
+        'de: <hot> <now>'
+    """
+    return f"{template.language}: {template.text}" if _PART.search(template.text) else template.text
 
 
 def words_in(template: str) -> frozenset[str]:

@@ -15,13 +15,28 @@ from experiments.router import (
     RouterConfig,
     check_leaks,
     draw_parts,
+    kin_of_held,
     train_router,
 )
 from experiments.router_fit import Read, fit_linear, matrix_of
 from experiments.routing import Scored, border_of, calibration_error, covered, f1, redraw, temperature_of
 from experiments.routing_baselines import key_words
 from kg.worlds import WorldConfig, world
-from models.queries import INTENTS, ORDERS, Queries, are_kin, cut, families, misspell, words_in
+from models.queries import (
+    HELD,
+    INTENTS,
+    ORDERS,
+    POOL,
+    Queries,
+    Query,
+    Template,
+    are_kin,
+    cut,
+    families,
+    joined,
+    misspell,
+    words_in,
+)
 from models.reading import LinearReader
 from models.router import softmax
 
@@ -49,7 +64,7 @@ def test_every_class_and_language_stands_in_every_part(graph):
         assert there == {(intent, language) for intent in INTENTS for language in languages}
     for part in ("calibrate", "test", ORDERS):
         assert {one.intent for one in made.templates if one.part == part} == set(INTENTS)
-    assert len({one.text for one in made.templates}) == len(made.templates) > 1_900
+    assert len({(one.language, one.text) for one in made.templates}) == len(made.templates) > 3_800
 
 
 def test_kin_fall_into_one_part(graph):
@@ -64,6 +79,36 @@ def test_families_are_kin_and_kin_of_kin():
     # 5 of 6, then 5 of 6 words shared; the first and third share 4 of 7
     three = ["a b c d e", "a b c d e f", "b c d e f"]
     assert families([*three, "x y"]) == [sorted(three), ["x y"]]
+
+
+def test_no_sentence_of_the_pool_is_kin_of_one_held_out(graph):
+    made = Queries(graph, 0)
+    held = [one for one in made.templates if one.part in ("calibrate", "test")]
+    pool = [one for one in made.templates if one.part in ("train", "choose")]
+    assert not {one.text for one in held} & {one.text for one in pool}
+    planted = joined([load(name) for name in POOL])
+    planted[held[0].intent][held[0].language].append(f"{held[0].text} so")  # planted: one word more
+    again = cut(planted, load(HELD), 0)
+    assert f"{held[0].text} so" not in {one.text for one in again}
+    assert {one.text for one in pool} <= {one.text for one in again}
+
+
+def test_a_sentence_that_choices_put_together_is_kin(graph):
+    made = Queries(graph, 0)
+    held = Template("trending", "en", "top films this week", "test")
+    wide = Template(
+        "trending", "en", "[top|best|old|new|long|short] [films|people|news] [this|last] week", "train"
+    )
+    other = replace(wide, intent="comparison")
+    query = Query("", "trending", held, {}, held.text)
+    asked = [
+        Query("", one.intent, one, {}, form)
+        for one, form in ((wide, "this week top films"), (wide, "old news last week"), (other, held.text))
+    ]
+    assert not are_kin(words_in(wide.text), words_in(held.text))  # so families do not show it
+    assert kin_of_held(asked, [query]).tolist() == [True, False, False]
+    forms = {query.form for query in made.draw("train", 1)}
+    assert not any(set("[]|<>") & set(form) for form in forms) and any("{title}" in form for form in forms)
 
 
 def test_the_cut_does_not_move_with_the_order_of_the_lines(graph):
@@ -102,6 +147,15 @@ def test_a_planted_leak_is_caught(parts, what):
         "title": replace(seen, text="y", slots={"title": _title_of(parts.held["test"]).upper()}),
     }[what]
     with pytest.raises(LeakError, match=f"must not share a {what}"):
+        check_leaks(replace(parts, train=[*parts.train, planted]))
+
+
+def test_a_planted_sentence_of_choices_is_caught(parts):
+    held = parts.held["test"][0]
+    seen = next(query for query in parts.train if query.intent == held.intent)
+    same = replace(seen.template, language=held.template.language)
+    planted = replace(seen, template=same, form=f"{held.form} so", text="x", slots={})
+    with pytest.raises(LeakError, match="sentence's kin"):
         check_leaks(replace(parts, train=[*parts.train, planted]))
 
 
