@@ -6,9 +6,8 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,22 +15,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from configs.registry import import_parts
 from kg import schema
-from kg.records import Hyperedge, Node
-from kg.sources import sources
+from kg.array_tables import MISSING_ROW, OPEN_START, Columns, fact_tables, node_tables
+from kg.records import Node
 from kg.store.base import GraphStore
+from kg.store.columns import batches
 
 FORMAT = 1
-MISSING_ROW = -1
-_OPEN_START, _OPEN_END = np.iinfo(np.int64).min, np.iinfo(np.int64).max
-_ARROW = {
-    "text": pa.string(),
-    "integer": pa.int64(),
-    "number": pa.float64(),
-    "flag": pa.bool_(),
-    "texts": pa.list_(pa.string()),
-}
+OPEN_END = np.iinfo(np.int64).max
 
 
 class ArraysError(ValueError):
@@ -116,11 +107,11 @@ class GraphArrays:
 
     def starts(self, type: str) -> np.ndarray:
         """(f,) int64 UTC seconds; the smallest int64 where the start is open."""
-        return self._times(type, "start_ts", _OPEN_START)
+        return self._times(type, "start_ts", OPEN_START)
 
     def ends(self, type: str) -> np.ndarray:
         """(f,) int64 UTC seconds; the largest int64 where the end is open."""
-        return self._times(type, "end_ts", _OPEN_END)
+        return self._times(type, "end_ts", OPEN_END)
 
     def fact_numbers(self, type: str, column: str) -> np.ndarray:
         """(f,) float64 of a fact's number column, NaN where not known."""
@@ -247,103 +238,22 @@ def export(store: GraphStore, name: str, as_of: int | None = None) -> GraphArray
             left out; people, genres and all else that is fixed at release hold from release on; an end that
             only a later snapshot tells is not known. None keeps all.
     """
-    return from_records(name, store.nodes, store.hyperedges, as_of)
+    return _of_columns(name, store.columns, as_of)
 
 
 def from_records(name: str, nodes: Any, hyperedges: Any, as_of: int | None = None) -> GraphArrays:
     """Arrays from two functions that give the records of a type; :func:`export` hands in a store's."""
-    node_tables = {
-        type: table for type in schema.NODES if (table := _node_table(type, nodes(type), as_of)).num_rows
-    }
-    rows = {
-        type: {known: row for row, known in enumerate(table["id"].to_pylist())}
-        for type, table in node_tables.items()
-    }
-    past = None if as_of is None else _Past(as_of, node_tables.get("Content"))
-    fact_tables = {
-        type: table
-        for type in schema.FACTS
-        if (table := _fact_table(type, hyperedges(type), rows, past)).num_rows
-    }
-    return GraphArrays(name, node_tables, fact_tables, _hash({**node_tables, **fact_tables}), as_of)
+    return _of_columns(
+        name,
+        lambda type: batches(type, nodes(type) if type in schema.NODES else hyperedges(type)),
+        as_of,
+    )
 
 
-def _node_table(type: str, nodes: Iterable[Node], as_of: int | None) -> pa.Table:
-    columns = schema.NODES[type].columns
-    found = sorted(((node.id, node.properties) for node in nodes), key=lambda pair: pair[0])
-    table = {"id": pa.array([id for id, _ in found], pa.string())}
-    for name, column in columns.items():
-        hidden = column.is_observed and as_of is not None
-        values = [None if hidden and _observed_after(known, as_of) else known.get(name) for _, known in found]
-        if not column.is_rare or any(value is not None for value in values):
-            table[name] = _array(values, column.kind)
-    return pa.table(table)
-
-
-def _observed_after(known: Mapping[str, Any], as_of: int | None) -> bool:
-    return known.get("observed_ts") is None or known["observed_ts"] > as_of
-
-
-class _Past:
-    """Facts as they stood at a moment."""
-
-    def __init__(self, as_of: int, contents: pa.Table | None) -> None:
-        self._as_of = as_of
-        self._unreleased: set[str] = set()
-        if contents is not None:
-            columns = (contents[name].to_pylist() for name in ("id", "release_date", "release_year"))
-            released = zip(*columns, strict=True)
-            self._unreleased = {id for id, date, year in released if _released_ts(date, year) > as_of}
-        import_parts("kg.sources")
-        self._snapshots = {sources[name].name for name in sources if sources[name].tells_snapshots}
-
-    def of(self, type: str, facts: Iterable[Hyperedge]) -> Iterator[Hyperedge]:
-        """The facts that held by then, with the ends that were known then."""
-        for fact in facts:
-            if fact.start_ts is not None and fact.start_ts > self._as_of:
-                continue
-            if type in schema.FIXED_AT_RELEASE and fact.members["content"][0] in self._unreleased:
-                continue
-            is_later_told = fact.end_ts is not None and fact.end_ts > self._as_of
-            yield replace(fact, end_ts=None) if is_later_told and fact.source in self._snapshots else fact
-
-
-def _released_ts(date: str | None, year: int | None) -> int:
-    """The earliest moment at which a content may have been out; before every time where nothing is known."""
-    known = date or (None if year is None else str(year))
-    if known is None:
-        return _OPEN_START
-    day = datetime.fromisoformat(known + "-01-01"[len(known) - 4 :])
-    return int(day.replace(tzinfo=UTC).timestamp())
-
-
-def _fact_table(
-    type: str, facts: Iterable[Hyperedge], rows: Mapping[str, Mapping[str, int]], past: _Past | None
-) -> pa.Table:
-    kind = schema.FACTS[type]
-    found = [(fact.id, fact) for fact in (facts if past is None else past.of(type, facts))]
-    found.sort(key=lambda pair: pair[0])
-    table = {"id": pa.array([id for id, _ in found], pa.string())}
-    for role in kind.roles:
-        known = rows.get(role.types[0], {})
-        members = [[known[id] for id in sorted(fact.members.get(role.name, ()))] for _, fact in found]
-        if role.most is None:
-            table[role.name] = pa.array(members, pa.list_(pa.int32()))
-        else:
-            table[role.name] = pa.array([row[0] if row else MISSING_ROW for row in members], pa.int32())
-    table["start_ts"] = pa.array([fact.start_ts for _, fact in found], pa.int64())
-    table["end_ts"] = pa.array([fact.end_ts for _, fact in found], pa.int64())
-    table["source"] = pa.array([fact.source for _, fact in found], pa.string())
-    table["confidence"] = pa.array([float(fact.confidence) for _, fact in found], pa.float64())
-    for name, column in kind.columns.items():
-        table[name] = _array([fact.properties.get(name) for _, fact in found], column.kind)
-    return pa.table(table)
-
-
-def _array(values: Sequence[Any], kind: str) -> pa.Array:
-    if kind == "number":
-        values = [None if value is None else float(value) for value in values]
-    return pa.array(values, _ARROW[kind])
+def _of_columns(name: str, columns: Columns, as_of: int | None) -> GraphArrays:
+    nodes = node_tables(columns, as_of)
+    facts = fact_tables(columns, nodes, as_of)
+    return GraphArrays(name, nodes, facts, _hash({**nodes, **facts}), as_of)
 
 
 def _known(values: Mapping[str, Any]) -> dict[str, Any]:

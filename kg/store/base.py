@@ -1,11 +1,17 @@
-"""What the rest of the house knows of a graph store: six methods, and a read-only question in Cypher."""
+"""What the rest of the house knows of a graph store: six methods, and a read-only question in Cypher.
+
+Whoever reads a whole graph takes columns instead of records."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
+from kg import schema
 from kg.records import Hyperedge, Node
+from kg.store.columns import batches
 
 
 class StoreError(RuntimeError):
@@ -52,6 +58,14 @@ class GraphStore(ABC):
     @abstractmethod
     def hyperedges(self, type: str) -> Iterator[Hyperedge]:
         """All facts of a type, in no order."""
+
+    def columns(self, type: str) -> Iterator[pa.RecordBatch]:
+        """All records of a type as columns, thousands at a time, in no order: for whoever reads them all.
+
+        See :func:`kg.store.columns.batch_schema`. A store overrides this where it can do better than
+        :meth:`nodes` and :meth:`hyperedges`; it refuses the same records.
+        """
+        return batches(type, self.nodes(type) if type in schema.NODES else self.hyperedges(type))
 
     @abstractmethod
     def neighbours(self, node_id: str, types: Sequence[str] = (), limit: int = 1000) -> list[Neighbour]:

@@ -6,14 +6,16 @@ import logging
 import os
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import filelock
 import neo4j
+import pyarrow as pa
 from neo4j import exceptions
 from neo4j.graph import Node as FoundNode
 from neo4j.graph import Path as FoundPath
@@ -22,6 +24,7 @@ from neo4j.graph import Relationship
 from kg import schema
 from kg.records import Hyperedge, Node
 from kg.store.base import GraphStore, Neighbour, StoreError, WriteReport
+from kg.store.columns import StrangeRows, batches_of_rows, question
 from kg.store.constraints import ensure
 from kg.store.encoding import fact_of, members_of, node_of
 from kg.store.statements import COUNTS, MARKER, MEMBER_TYPES, fact_over, reads_files
@@ -245,6 +248,17 @@ class BoltStore(GraphStore):
         for row in self.stream(f"MATCH (f:`{kind.label}`) RETURN properties(f) AS properties, {lists}"):
             members = {role.name: tuple(sorted(row[role.name])) for role in kind.roles if row[role.name]}
             yield fact_of(type, row["properties"], members)
+
+    def columns(self, type: str) -> Iterator[pa.RecordBatch]:
+        """As in every store; where the rows look strange the records are read, which say what is."""
+        told: deque[pa.RecordBatch] = deque()
+        with suppress(StrangeRows):
+            with closing(self.stream(question(type))) as rows:
+                told.extend(batches_of_rows(type, rows))
+            while told:  # let go of what was given
+                yield told.popleft()
+            return
+        yield from super().columns(type)
 
     def neighbours(self, node_id: str, types: Sequence[str] = (), limit: int = 1000) -> list[Neighbour]:
         label = _label_of(node_id)

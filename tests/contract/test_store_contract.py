@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kg import schema
-from kg.arrays import export
+from kg.arrays import export, from_records
 from kg.records import Hyperedge, Node
 from kg.store import writing
 from kg.store.base import GraphStore, StoreError
@@ -221,6 +221,34 @@ def test_world_from_every_node_like_the_memory_store(server, small_batches):
     for node_id in (*some, "region:US"):
         assert server.erase(node_id) == memory.erase(node_id), node_id
     assert held(server) == held(memory)
+
+
+def test_columns_give_the_arrays_that_records_give(store):
+    store.write(everything())
+    asked = (None, 0, 15)
+    expected = [from_records("g", store.nodes, store.hyperedges, as_of).hash for as_of in asked]
+    assert [export(store, "g", as_of).hash for as_of in asked] == expected
+    assert {*export(store, "g").nodes, *export(store, "g").facts} == {*schema.NODES, *schema.FACTS}
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("MATCH (n:`Genre` {id: 'genre:one'}) SET n.level = 'x' RETURN 1", "level of genre:one"),
+        ("MATCH (n:`Genre` {id: 'genre:one'}) SET n.colour = 'red' RETURN 1", "no property 'colour'"),
+        ("MATCH (n:`Content` {id: 'content:one'}) SET n.release_date = '1999-13' RETURN 1", "release_date"),
+        ("MATCH (n:`Content` {id: 'content:one'}) SET n.imdb_rating = 11 RETURN 1", "imdb_rating"),
+        ("MATCH ()-[r:`RATED`]->() SET r.confidence = 2.0 RETURN 1", "confidence"),
+        ("MATCH ()-[r:`RATED`]->() REMOVE r.source RETURN 1", "'source'"),
+        ("MATCH (n:`Available`) SET n.end_ts = 10 RETURN 1", "ends at 10"),
+        ("MATCH (n:`Available`)-[x:`AVAILABLE_PLATFORM`]->() DELETE x RETURN 1 LIMIT 1", "platform, got 0"),
+    ],
+)
+def test_a_spoilt_record_is_refused(server, query, named):
+    server.write(everything())
+    assert server.run(query), "something was spoilt"
+    with pytest.raises(StoreError, match=f"{named}.*import the graph anew"):
+        export(server, "g")
 
 
 USERS, CONTENTS = [f"user:{k}" for k in "ab"], [f"content:{k}" for k in "abc"]
