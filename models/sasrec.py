@@ -283,6 +283,10 @@ class SASRec(VectorRecommender):
         found = sequences(self._positives[rows], self._times[rows].data, self._token, most, tie)
         tokens, time_s = self._tensors(found)  # (b, l + 1)
         read, next_token = tokens[:, :-1], tokens[:, 1:]
+        if not read.shape[1]:  # nobody here liked a content that has a token
+            return torch.zeros(
+                0, self.config.width, device=self.device, requires_grad=True
+            ), next_token.flatten()
         is_asked = read != PAD
         if self._learned is not None:
             is_asked = is_asked & self._is_learned(rows, found.tokens[:, 1:]).to(self.device)

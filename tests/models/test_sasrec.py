@@ -67,6 +67,19 @@ def test_finds_what_comes_next_for_anybody_with_a_history(model):
         assert scores.argmax() == (start + 9) % CONTENTS
 
 
+def test_who_liked_only_what_is_new_teaches_a_base_nothing(model, ring):
+    """The last content came after the base: it has no token, and nobody's history holds another."""
+    shape = (PEOPLE, CONTENTS + 1)
+    liked = sp.csr_array((np.ones(1, np.float32), ([0], [CONTENTS])), shape=shape)
+    newer = Training(ring.graph, liked, sp.csr_array(liked.astype(np.int64)), ring.rankable)
+    going = SASRec(model.config)
+    going.follow(model.arrays(), newer)
+    generator = torch.Generator().manual_seed(0)
+    found = [one().item() for one in itertools.chain(going.examples(generator, 3), going.steps(generator))]
+    assert found == [0.0] * 4
+    next(iter(going.examples(generator, 1)))().backward()
+
+
 def test_times_decide_and_order_as_given_does_not_where_there_are_times(model):
     forth = model.score(somebody(1, 4, 7))
     np.testing.assert_array_equal(model.score(somebody(7, 1, 4, times=(30, 10, 20))), forth)
