@@ -17,6 +17,8 @@ from kg.identity_log import IdentityLog
 from kg.matching import Matchers
 from kg.records import Hyperedge, Node
 from kg.seen import Seen
+from kg.set_aside import FILE as ASIDE_FILE
+from kg.set_aside import SetAside
 from kg.sources import Source
 from kg.store.base import GraphStore, WriteReport
 from kg.store.embedded import EmbeddedStore
@@ -78,7 +80,8 @@ def ingest(
     Args:
         sources: read twice, in this order.
         store: where it goes.
-        folder: takes ``rejects.jsonl`` (of this import) and ``identity.jsonl`` (of all imports).
+        folder: takes ``rejects.jsonl`` (of this import) and ``identity.jsonl`` (of all imports); facts that
+            leave the store for a while stand there until they are back.
         max_reject_share: 0 to 1; more rows than this that cannot be read refuse the import.
         progress: called a few times a second.
         matchers: join by their probability; None joins by ids, and by equal title, year and kind.
@@ -100,10 +103,12 @@ def ingest(
             f"at most {max_reject_share:.1%} of the rows may be unreadable, {rejects} of {rows} are: "
             f"see {folder / 'rejects.jsonl'}, mend the source or allow a larger share"
         )
-    others = _erase_stale(store, sources, resolver)
+    aside = SetAside(folder / ASIDE_FILE)
+    _erase_stale(store, sources, resolver, aside)
     log.append(resolver.log)
     report = _write(store, told, resolver)
-    store.write(fact for fact in others if all(map(resolver.stands, _members(fact))))
+    store.write(fact for fact in aside.facts() if all(map(resolver.stands, _members(fact))))
+    aside.clear()
     return IngestReport(
         nodes=told.node_count,
         hyperedges=told.fact_count,
@@ -200,14 +205,13 @@ def _write(store: GraphStore, told: _Told, resolver: Resolver) -> WriteReport:
     )
 
 
-def _erase_stale(store: GraphStore, sources: Sequence[Source], resolver: Resolver) -> list[Hyperedge]:
-    """Erases nodes that hold what was set apart; returns their facts that these sources do not tell anew."""
-    ours, others = {source.name for source in sources}, {}
+def _erase_stale(store: GraphStore, sources: Sequence[Source], resolver: Resolver, aside: SetAside) -> None:
+    """Erases nodes that hold what was set apart; keeps their facts that these sources do not tell anew."""
+    ours = {source.name for source in sources}
     for stale in resolver.stale:
-        found = store.neighbours(stale, limit=_ALL)
-        others.update({one.fact.id: one.fact for one in found if one.fact.source not in ours})
+        found = {one.fact.id: one.fact for one in store.neighbours(stale, limit=_ALL)}
+        aside.keep(fact for fact in found.values() if fact.source not in ours)
         store.erase(stale)
-    return list(others.values())
 
 
 def _members(fact: Hyperedge) -> list[str]:
