@@ -25,7 +25,7 @@ import psutil
 from neo4j import exceptions
 
 from kg.store.base import StoreError
-from kg.store.visitors import State, Visitor, alive, process_of, read_state, write_private, write_state
+from kg.store.visitors import State, Visitor, alive, born, process_of, read_state, write_private, write_state
 
 DATABASE = "media"
 """Name of the one database inside the server."""
@@ -224,7 +224,7 @@ class LocalServer:
         return self._state
 
     def _me(self) -> Visitor:
-        return Visitor(os.getpid(), psutil.Process().create_time(), self._token)
+        return Visitor(os.getpid(), born(psutil.Process()), self._token)
 
     def _find(self) -> State | None:
         """The server that the state file names, if that very process still runs."""
@@ -277,7 +277,7 @@ class LocalServer:
             ) from error
         self._child = child
         try:
-            created = psutil.Process(child.pid).create_time()
+            created = born(psutil.Process(child.pid))
         except psutil.NoSuchProcess:
             created = 0.0
         state = State(child.pid, created, bolt_port, http_port, databases, (self._me(),))
@@ -325,7 +325,7 @@ class LocalServer:
         raise StoreError(
             f"the embedded database must answer within {self.config.start_s:.0f} s, it "
             f"{'ended with code ' + str(code) if code is not None else 'did not'}; "
-            f"last words: {said[-300:]!r}: see {self.log}"
+            f"last words: {said[-300:]!r}: see {self.log}, then repeat the command"
         )
 
     def _answers(self, state: State) -> bool:
