@@ -1,17 +1,21 @@
-"""What can be watched where and when: an index over the AVAILABLE facts, in memory.
+"""What can be watched where and when: an index over the AVAILABLE facts as they settle, in memory.
 
-A window holds at t when start <= t and (the end is open or t < end)."""
+A window holds at t when start <= t and (the end is open or t < end). Windows of one offer that agree are one;
+where they contradict each other the one with more weight holds, and the rest stays, marked as contested."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
 from kg import schema
-from kg.arrays import GraphArrays
+from kg.array_tables import OPEN_START
+from kg.arrays import OPEN_END, GraphArrays
 from kg.regions import expand
-from kg.trust import UNKNOWN_SOURCE, reliabilities
+from kg.rights import ContestedWindow
+from kg.settled_windows import settle_windows
+from kg.trust import LEAST_AVAILABILITY, UNKNOWN_SOURCE, latest, reliabilities
 
 OFFER_ORDER = schema.OFFERS
 """Which offer stands first for somebody who subscribes to its platform."""
@@ -41,6 +45,10 @@ class Offer:
     quality_tiers: tuple[str, ...] = ()
     weight: float = 0.0
     """Reliability of the source x confidence: how far the offer is to be believed."""
+    is_verified: bool = True
+    """False where ``weight`` lies below :data:`kg.trust.LEAST_AVAILABILITY`, or the source says so itself."""
+    contested: str = ""
+    """Why it does not hold over this time: what a heavier window says instead; '' where it holds."""
 
 
 @dataclass(frozen=True)
@@ -72,26 +80,40 @@ def viewer_of(graph: GraphArrays, user_id: str) -> Viewer:
 class AvailabilityIndex:
     """Answers who has what from sorted arrays; built once from a graph.
 
-    Windows are unfolded to one row a member region: w rows of (content, platform, region, start, end).
+    Windows are unfolded to one row a member region and settled: w rows of (content, platform, region, start,
+    end).
     """
 
-    def __init__(self, graph: GraphArrays) -> None:
+    def __init__(self, graph: GraphArrays, as_of: int | None = None) -> None:
+        """Settles all windows once.
+
+        Args:
+            graph: whose windows.
+            as_of: UTC seconds from which age counts where windows contradict each other; None takes the last
+                moment that the graph tells of.
+        """
         self._graph = graph
         self.platforms = graph.ids("Platform")
         self._names = graph.texts("Platform", "name")
         self.regions = [region.partition(":")[2] for region in graph.ids("Region")]
         self._contents = graph.size("Content")
         facts, regions = graph.incidence("AVAILABLE", "region")
-        _, contents = graph.incidence("AVAILABLE", "content")
-        _, platforms = graph.incidence("AVAILABLE", "platform")
+        self._contents_of = contents = graph.incidence("AVAILABLE", "content")[1]  # (f,)
+        self._platforms_of = platforms = graph.incidence("AVAILABLE", "platform")[1]  # (f,)
         facts, regions = self._unfold(facts, regions)
-        order = np.argsort(contents[facts], kind="stable") if len(facts) else facts
-        self._fact = facts[order]  # (w,) row in the table of AVAILABLE
-        self._region = regions[order]  # (w,)
-        self._content = contents[self._fact] if len(facts) else facts
-        self._platform = platforms[self._fact] if len(facts) else facts
-        self._start = graph.starts("AVAILABLE")[self._fact]
-        self._end = graph.ends("AVAILABLE")[self._fact]
+        told = settle_windows(graph, facts, regions, self._rows, latest(graph) if as_of is None else as_of)
+        content = contents[told.fact] if len(contents) else told.fact
+        order = np.argsort(content, kind="stable")
+        self._fact = told.fact[order]  # (w,) row in the table of AVAILABLE
+        self._region = told.region[order]  # (w,)
+        self._content = content[order]
+        self._platform = platforms[self._fact] if len(platforms) else self._fact
+        self._start, self._end = told.start[order], told.end[order]
+        places = np.argsort(order)
+        self._joined = {int(places[place]): settled for place, settled in told.joined.items()}
+        self._contested: dict[str, list[ContestedWindow]] = {}
+        for lost in told.contested:
+            self._contested.setdefault(lost.content_id, []).append(lost)
         self._first = np.searchsorted(self._content, np.arange(self._contents + 1))
         self._reliability = reliabilities() if len(facts) else {}
         self._sort_by_region()
@@ -118,6 +140,12 @@ class AvailabilityIndex:
         self._of_region = tuple(
             column[by_region] for column in (self._content, self._platform, self._start, self._end)
         )
+
+    @property
+    def windows(self) -> dict[str, np.ndarray]:
+        """Columns ``content``, ``platform``, ``region``, ``start`` and ``end``, (w,) each, by region."""
+        names = ("content", "platform", "start", "end")
+        return {**dict(zip(names, self._of_region, strict=True)), "region": self._region[self._by_region]}
 
     def filter(self, content_rows: np.ndarray, viewer: Viewer, at: int) -> np.ndarray:
         """(c,) bool: which of the contents at ``content_rows`` (c,) ``viewer`` can watch at ``at``.
@@ -183,6 +211,18 @@ class AvailabilityIndex:
                 found.append(self._offer(place, here))
         return sorted(found, key=lambda offer: _preference(offer, subscriptions))
 
+    def contested(self, content_row: int, region: str | None = None) -> list[Offer]:
+        """Windows of one content that do not hold over a time, each with the reason, by platform."""
+        lost = self._contested.get(self._graph.id_of("Content", content_row), [])
+        return [
+            replace(
+                self._told(one.contested.fact_row, one.region, one.span.start_ts, one.span.end_ts),
+                contested=one.reason,
+            )
+            for one in lost
+            if region in (None, one.region)
+        ]
+
     def expiring(
         self, region: str, days: int, at: int, platforms: Sequence[str] | None = None
     ) -> list[Offer]:
@@ -198,23 +238,40 @@ class AvailabilityIndex:
         return sorted(kept, key=lambda offer: (offer.end_ts, offer.content_id, offer.platform_id))
 
     def _offer(self, place: int, region: str) -> Offer:
-        fact = {name: self._table[name][int(self._fact[place])].as_py() for name in _OFFER_COLUMNS}
-        platform = int(self._platform[place])
+        start, end = int(self._start[place]), int(self._end[place])
+        told = self._told(
+            int(self._fact[place]),
+            region,
+            None if start == OPEN_START else start,
+            None if end == OPEN_END else end,
+        )
+        if place not in self._joined:
+            return told
+        settled, simulated = self._joined[place]
+        terms = {name: settled.terms[name] for name in _SHOWN if name in settled.terms}
+        return replace(told, **terms, simulated=simulated)
+
+    def _told(self, fact_row: int, region: str, start_ts: int | None, end_ts: int | None) -> Offer:
+        """A fact as its source tells it, over a time and in a country."""
+        fact = {name: self._table[name][fact_row].as_py() for name in _OFFER_COLUMNS}
+        platform = int(self._platforms_of[fact_row])
+        weight = self._reliability.get(fact["source"], UNKNOWN_SOURCE) * fact["confidence"]
         return Offer(
-            content_id=self._graph.id_of("Content", int(self._content[place])),
+            content_id=self._graph.id_of("Content", int(self._contents_of[fact_row])),
             platform_id=self.platforms[platform],
             platform=self._names[platform] or self.platforms[platform],
             region=region,
             offer=fact["offer"] or UNKNOWN_OFFER,
-            start_ts=fact["start_ts"],
-            end_ts=fact["end_ts"],
+            start_ts=start_ts,
+            end_ts=end_ts,
             source=fact["source"],
             confidence=fact["confidence"],
             simulated=bool(fact["simulated"]),
             price=fact["price"],
             currency=fact["currency"],
             quality_tiers=tuple(fact["quality_tiers"] or ()),
-            weight=self._reliability.get(fact["source"], UNKNOWN_SOURCE) * fact["confidence"],
+            weight=weight,
+            is_verified=weight >= LEAST_AVAILABILITY and fact["is_verified"] is not False,
         )
 
     @property
@@ -223,9 +280,10 @@ class AvailabilityIndex:
 
 
 _OFFER_COLUMNS = (
-    *("offer", "start_ts", "end_ts", "source", "confidence", "simulated", "price", "currency"),
-    "quality_tiers",
+    *("offer", "source", "confidence", "simulated", "price", "currency", "quality_tiers", "is_verified"),
 )
+_SHOWN = ("price", "currency", "quality_tiers")
+"""Terms of a settled window that an offer tells."""
 
 
 def quality(tiers: Sequence[str]) -> int:

@@ -104,13 +104,19 @@ class Expiry:
     sources: tuple[str, ...]
 
 
-def windows(graph: GraphArrays, as_of: int, reliability: Mapping[str, float] | None = None) -> list[Window]:
+def windows(
+    graph: GraphArrays,
+    as_of: int,
+    reliability: Mapping[str, float] | None = None,
+    rows: np.ndarray | None = None,
+) -> list[Window]:
     """Every AVAILABLE fact that starts by ``as_of``, or has an open start, with its weight then.
 
     Args:
         graph: whose windows.
         as_of: UTC seconds; recency of a telling is counted from here.
         reliability: source -> 0 to 1; None takes what the sources say of themselves.
+        rows: (r,) of the facts to tell, whenever they start; None takes every fact that is known by then.
     """
     if "AVAILABLE" not in graph.facts:
         return []
@@ -118,8 +124,11 @@ def windows(graph: GraphArrays, as_of: int, reliability: Mapping[str, float] | N
     ids = {type: graph.ids(type) for type in ("Content", "Platform", "Region", "License")}
     meant: dict[tuple[int, ...], tuple[str, ...]] = {}
     found = []
-    for row, fact in enumerate(graph.facts["AVAILABLE"].to_pylist()):
-        if fact["start_ts"] is not None and fact["start_ts"] > as_of:
+    table = graph.facts["AVAILABLE"]
+    places_told = range(table.num_rows) if rows is None else rows.tolist()
+    facts = (table if rows is None else table.take(rows)).to_pylist()
+    for row, fact in zip(places_told, facts, strict=True):
+        if rows is None and fact["start_ts"] is not None and fact["start_ts"] > as_of:
             continue
         places = tuple(fact.pop("region"))
         if places not in meant:
@@ -170,7 +179,14 @@ def by_offer(told: Iterable[Window]) -> dict[Key, list[Window]]:
 
 def settled(told: Iterable[Window]) -> dict[Key, tuple[list[Settled], list[Contested]]]:
     """What holds of each offer, and what is contested; see :func:`kg.intervals.settle`."""
-    return {key: settle([_claim(one) for one in group]) for key, group in by_offer(told).items()}
+    done: dict[tuple[str, ...], tuple[list[Settled], list[Contested]]] = {}  # alike in many countries
+    found = {}
+    for key, group in by_offer(told).items():
+        facts = tuple(one.fact_id for one in group)
+        if facts not in done:
+            done[facts] = settle([_claim(one) for one in group])
+        found[key] = done[facts]
+    return found
 
 
 def _claim(one: Window) -> Claim:

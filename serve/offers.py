@@ -30,6 +30,18 @@ class OfferReply(BaseModel):
     source: str
     confidence: float
     simulated: bool = Field(description="True where the window is made up")
+    unverified: bool = Field(description="True where its source is believed below 0.5, or says so itself")
+
+
+class ContestedReply(OfferReply):
+    """A window that does not hold over its time, because another one outweighs it."""
+
+    reason: str = Field(description="what they contradict each other in")
+
+
+def tell_contested(offer: Offer) -> ContestedReply:
+    """A contested window as replies carry it."""
+    return ContestedReply(**tell(offer, ()).model_dump(), reason=offer.contested)
 
 
 def tell(offer: Offer, subscriptions: Sequence[str]) -> OfferReply:
@@ -49,6 +61,7 @@ def tell(offer: Offer, subscriptions: Sequence[str]) -> OfferReply:
         source=offer.source,
         confidence=offer.confidence,
         simulated=offer.simulated,
+        unverified=not offer.is_verified,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import streamlit as st
 
 SIMULATED = ":orange-badge[simulated]"
+UNVERIFIED = ":gray-badge[unverified]"
 _SPECIAL = str.maketrans({sign: f"\\{sign}" for sign in "\\`*_{}[]<>()#+-.!|~$:"})
 _IN_SENTENCE = str.maketrans({sign: f"\\{sign}" for sign in "\\`[]<>#|~$:"})
 Answer = TypeVar("Answer")
@@ -53,12 +54,12 @@ def sentence(text: str) -> str:
 
 
 def where(offer: Any) -> str:
-    """One offer as a line of Markdown: on what, how, what it costs, until when, made up or not."""
+    """One offer as a line of Markdown: on what, how, what it costs, until when, made up, in doubt."""
     price = f", {offer.price:.2f} {offer.currency or ''}" if offer.price else ""
     mine = " :green-badge[yours]" if offer.is_subscribed else ""
     until = offer.until if offer.end_ts is None else f"until {offer.until}"
-    made_up = f" {SIMULATED}" if offer.simulated else ""
-    return f"**{plain(offer.platform)}** · {plain(offer.offer)}{price} · {until}{mine}{made_up}"
+    marks = (f" {SIMULATED}" if offer.simulated else "") + (f" {UNVERIFIED}" if offer.unverified else "")
+    return f"**{plain(offer.platform)}** · {plain(offer.offer)}{price} · {until}{mine}{marks}"
 
 
 def country(code: str) -> str:

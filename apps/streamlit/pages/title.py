@@ -115,7 +115,11 @@ def tell_availability(content_id: str) -> None:
     for offer in offers:
         since = f" · since {offer.since}" if offer.since else ""
         st.markdown(where(offer) + since)
-    st.caption(f"{len(every.regions)} countries in all. Conflicts between sources: none known.")
+    contested = [one for one in every.contested if one.region == code]
+    for one in contested:
+        st.markdown(f"{where(one)} :red-badge[contested] {plain(one.reason)}")
+    told = f"{len(contested)} shown here" if contested else "none known"
+    st.caption(f"{len(every.regions)} countries in all. Conflicts between sources: {told}.")
 
 
 st.title("Title")
