@@ -11,7 +11,7 @@ import numpy as np
 
 from configs.registry import SettingError, fill, import_parts
 from experiments.loops import loops
-from experiments.replay import Replayed, ReplayMeasure, blind, replay
+from experiments.replay import ReplayMeasure, blind, replay
 from experiments.result import RunResult
 from experiments.run import seeded
 from experiments.significance import TestConfig, paired
@@ -26,6 +26,8 @@ from models.interface import Recommender, Users
 Progress = Callable[[str], None]
 KEPT_BYTES = 512 * 2**20
 """Scores of the model that are kept, because every setting is asked the same."""
+FOLDS = 5
+"""Parts of the people of validation: of each is told what the setting adds that is best for the others."""
 PEOPLE = 200
 """Of whom the spread of the model's scores is taken, drawn by the seed."""
 
@@ -43,7 +45,7 @@ class AdapterFitConfig:
     """See :class:`models.following.FollowingConfig`."""
     gap_s: tuple[float, ...] = (60.0, 604_800.0)
     """To try: after how many seconds one content tells little of the next."""
-    spreads: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
+    spreads: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8)
     """To try with each: what one event is worth, in standard deviations of the model's own scores over
     contents, so that one list fits every model."""
     instant: Mapping[str, Any] = field(default_factory=dict)
@@ -75,10 +77,22 @@ class AdapterFitConfig:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """One setting, replayed on validation."""
+
+    gap_s: float
+    spreads: float
+    """What one event is worth, in standard deviations of the model's scores."""
+    value: float
+    """Mean over people of the metric that decides."""
+
+
+@dataclass(frozen=True)
 class AdapterFit:
     """What is served, and how it was chosen."""
 
     fitted: FittedHead
+    tried: tuple[Tried, ...]
     settings: HeadSettings
     spread: float
     """Standard deviation of the model's scores over contents, the median of people."""
@@ -119,17 +133,17 @@ def fit_adapters(
             f"{run.version} scores all contents alike, so that no adapter has a scale: take another version"
         )
     live = bench.replayed(config.head(config.gap_s[0], spread), is_on=False)
-    tried = {}
     points = list(itertools.product(config.gap_s, config.spreads))
-    for place, (gap_s, share) in enumerate(points, 1):
-        tried[gap_s, share] = bench.replayed(config.head(gap_s, share * spread))
-        reached = tried[gap_s, share].per_user(bench.metric).mean()
-        say(f"setting {place}/{len(points)}, {bench.metric} {reached:.4f}")
-    best = max(tried, key=lambda point: tried[point].per_user(bench.metric).mean())
-    settings = config.head(best[0], best[1] * spread)
-    shown = bench.shown(tried[best], live, len(tried))
+    values, tried = [], []
+    for gap_s, share in points:
+        values.append(bench.replayed(config.head(gap_s, share * spread)))
+        tried.append(Tried(gap_s, share, float(values[-1].mean())))
+        say(f"setting {len(tried)}/{len(points)}, {bench.metric} {tried[-1].value:.4f}")
+    best = max(tried, key=lambda one: one.value)
+    settings, shown = config.head(best.gap_s, best.spreads * spread), bench.shown(np.stack(values), live)
     say("fit the head on all that the version knows")
-    return AdapterFit(FittedHead(settings.fitted(training), config.tier(), shown), settings, spread)
+    fitted = FittedHead(settings.fitted(training), config.tier(), shown)
+    return AdapterFit(fitted, tuple(tried), settings, spread)
 
 
 def _model_of(run: RunResult, cut: Split) -> Recommender:
@@ -169,30 +183,38 @@ class _Bench:
         """What decides."""
         return self._measure.metrics[0]
 
-    def replayed(self, head: HeadSettings, is_on: bool = True) -> Replayed:
-        """All of validation in order, each event ranked before it is learned."""
+    def replayed(self, head: HeadSettings, is_on: bool = True) -> np.ndarray:
+        """(u,) what each person reaches: validation in order, each event ranked before it is learned."""
         named = {name: getattr(head, name) for name in ("width", "weight", "gap_s", "popularity")}
         settings = {**named, "head": head.kind, "instant": _plain(self._config.tier()), "instant_tier": is_on}
         loop = loops.build("instant", settings)
         loop.begin(self._model, blind(self._part))
-        return replay(self._stream, loop, self._measure)
+        return replay(self._stream, loop, self._measure).per_user(self.metric)
 
-    def shown(self, best: Replayed, live: Replayed, tried: int) -> Shown:
-        """The best of some settings beside live history; p is times their number, because it was chosen."""
-        values, without = best.per_user(self.metric), live.per_user(self.metric)
-        found = paired(values, without, self._test)
-        p, warm = min(1.0, tried * found.p), int(self._part.warm.sum())
-        is_better = found.difference > 0 and p < self._test.level and warm >= self._test.least_users
+    def shown(self, values: np.ndarray, live: np.ndarray) -> Shown:
+        """What adapters add above live history, (u,), whichever of the settings, (s, u), would be chosen.
+
+        The best of several settings looks better than it is where it was chosen: so of each person is taken
+        what the setting reaches that is best for the people of the other parts.
+        """
+        fold = np.random.default_rng(self._measure.seed).permutation(len(live)) % FOLDS
+        found = np.empty(len(live))
+        for part in range(min(FOLDS, len(live))):
+            mine = fold == part
+            others = values[:, ~mine] if not mine.all() else values
+            found[mine] = values[others.mean(axis=1).argmax(), mine]
+        tested, warm = paired(found, live, self._test), int(self._part.warm.sum())
+        is_enough = warm >= self._test.least_users and tested.p < self._test.level
         return Shown(
             metric=self.metric,
-            without=float(without.mean()),
-            gain=found.difference,
-            low=found.low,
-            high=found.high,
-            p=p,
-            users=found.users,
-            tried=tried,
-            is_better=bool(is_better),
+            without=float(live.mean()),
+            gain=tested.difference,
+            low=tested.low,
+            high=tested.high,
+            p=tested.p,
+            users=tested.users,
+            tried=len(values),
+            is_better=bool(is_enough and tested.difference > 0),
         )
 
 

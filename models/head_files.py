@@ -63,7 +63,10 @@ class HeadSettings:
 
 @dataclass(frozen=True)
 class Shown:
-    """What adapters add above the same model that was told all likes so far, replayed on validation."""
+    """What adapters add above the same model that was told all likes so far, replayed on validation.
+
+    Of each person with the setting that is best for others, so that choosing it makes nothing look better.
+    """
 
     metric: str
     without: float
@@ -72,7 +75,7 @@ class Shown:
     low: float
     high: float
     p: float
-    """Two-sided; times the settings that were tried, because the best of them is told."""
+    """Two-sided."""
     users: int
     tried: int
     """Settings that were replayed, 1 or more."""

@@ -97,7 +97,7 @@ class InstantTier:
         self._counters, self._now = counters, now
         steps = LoopConfig(instant=config)
         self._loop = AdaptationLoop(Bases(_no_base), head, self.shelf, steps, self._told, self._liked)
-        self._begun: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._begun: OrderedDict[str, Learned] = OrderedDict()
         self._lock, self._pending = threading.Lock(), 0
         self._following: threading.Thread | None = None
         self._must_end = self._is_closed = False
@@ -133,19 +133,20 @@ class InstantTier:
             user_id: as in the log.
             events: all of theirs in the log.
         """
-        told, liked = self._signals(events), self._liked(user_id)
+        told = self._signals(events)
         if not len(told):
-            return Learned(self._beginning(user_id), len(liked), 0)
+            return self._beginning(user_id)
+        liked = self._liked(user_id)
         signals = with_liked(liked, told)
         found = self.shelf.read([user_id])
         if not is_current(found, signals):
             with self._lock:
                 found, told = self.shelf.read([user_id]), self._told(user_id)  # others may have gone on
                 signals = with_liked(liked, told)
-                if not len(told):  # erased just now
-                    found = self._loop.begun([user_id])
-                elif not is_current(found, signals):
+                if len(told) and not is_current(found, signals):
                     found = self._brought_up(user_id, found, signals)
+            if not len(told):  # erased just now
+                return self._beginning(user_id)
         return Learned(found, len(signals) - len(told), len(told))
 
     def bent(self, scores: np.ndarray, record: np.ndarray, at: int, minutes: float | None) -> np.ndarray:
@@ -243,11 +244,11 @@ class InstantTier:
     def _told(self, user_id: str) -> Signals:
         return self._signals(self._feedback.of_user(user_id))
 
-    def _beginning(self, user_id: str) -> np.ndarray:
-        """(1,) adapter of somebody who told nothing."""
+    def _beginning(self, user_id: str) -> Learned:
+        """The adapter of somebody who told nothing."""
         found = self._begun.get(user_id)
         if found is None:
-            found = self._loop.begun([user_id])
+            found = Learned(self._loop.begun([user_id]), len(self._liked(user_id)), 0)
             with self._lock:
                 self._begun[user_id] = found
                 while len(self._begun) > _BEGUN:

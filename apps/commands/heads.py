@@ -28,6 +28,8 @@ class Fitted:
     spreads: float
     """The same in standard deviations of its scores over contents."""
     gap_s: float
+    tried: Any
+    """Every setting, and what it reached on validation."""
     shown: Any
     """What the adapters add on validation; see :class:`models.head_files.Shown`."""
     is_on: bool
@@ -49,11 +51,14 @@ def fit(
     if as_json:
         console.show_json(found)
         return
+    rows = [(f"{one.gap_s:g}", f"{one.spreads:g}", f"{one.value:.4f}") for one in found.tried]
+    columns = ("gap_s", "an event, in spreads", found.shown.metric)
+    console.show_table(f"adapters of {found.version} on validation", columns, rows)
     console.out.print(
         f"{found.version} has a {found.kind} head of {found.size_bytes:,} bytes ({found.hash[:8]}); an "
         f"adapter takes {found.adapter_bytes:,} bytes.\n"
-        f"Of {found.shown.tried} settings the best on validation: gap_s {found.gap_s:g}, an event worth "
-        f"{found.spreads:g} standard deviations of the version's scores ({found.weight:.3g}).\n"
+        f"The best of {found.shown.tried} settings: gap_s {found.gap_s:g}, an event worth {found.spreads:g} "
+        f"standard deviations of the version's scores ({found.weight:.3g}).\n"
         f"Adapters add {found.shown.said}.",
         markup=False,
     )
@@ -104,6 +109,7 @@ def _fitted(ref: str, settings: str, data: str | None) -> Fitted:
         weight=found.settings.weight,
         spreads=found.settings.weight / found.spread,
         gap_s=found.settings.gap_s,
+        tried=found.tried,
         shown=shown,
         is_on=is_on,
     )

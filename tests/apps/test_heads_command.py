@@ -69,7 +69,7 @@ def test_a_file_of_ones_own_names_what_is_tried(made, mg_in, tmp_path):
     few = "test: {resamples: 1000, level: 0.9999, least_users: 1}\n"
     file.write_text(FEW + "kind: bent\ninstant: {fades: [2.0, 20.0]}\n" + few)
     code, out, err = mg_in(home.root)("adapters", "fit", result.version, "--settings", file, *WORLD)
-    assert code == 0 and "bent head" in out and "Of 2 settings the best" in out, err
+    assert code == 0 and "bent head" in out and "The best of 2 settings" in out, err
     found = load_head(home.head("world", result.version), ModelStore(home.models).load(result.version))
     assert found.head.kind == "bent" and found.head.spec.rank == 2 and found.instant.fades == (2.0, 20.0)
     said = "have the instant tier on" if found.shown.is_better else "must_be_shown: false"

@@ -392,7 +392,7 @@ def test_whoever_is_erased_is_in_no_answer_and_no_file(on, head, graph, home):
             other.forget_user(USER)
         assert on.adapter(USER) == told
     assert on.forget_user(USER).events == 1 and on.forget_user(USER).events == 0
-    assert scores(ask(on)) == scores(before) and on.adapter(USER).events == 0
+    assert scores(ask(on, at=before.at)) == scores(before) and on.adapter(USER).events == 0
     for path in home.adapters(GRAPH).rglob("*.bin"):
         assert USER.encode() not in path.read_bytes()
     tell(on, USER, graph.ids("Content")[1])
