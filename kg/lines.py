@@ -55,6 +55,9 @@ class Lines:
             with gzip.open(self.path, "rb") if is_packed else self.path.open("rb") as file:
                 for place, raw in enumerate(_short(file, self.path), 1):
                     done += len(raw)
+                    if place == 1 and b"\r" in raw.rstrip(b"\r\n"):
+                        must, came = "lines that end in a line feed", "a carriage return alone behind a line"
+                        raise SourceError(self.path, must, came, "convert the line ends")
                     if bound is not None and done > bound:
                         raise SourceError(
                             self.path,

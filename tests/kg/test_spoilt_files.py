@@ -82,6 +82,12 @@ def test_a_file_that_is_one_line_is_refused(tmp_path, monkeypatch):
         read(tmp_path / "a.csv", b"id,genres\n" + b"x" * 2000)
 
 
+def test_line_ends_of_old_are_named(tmp_path):
+    with pytest.raises(SourceError, match="got a carriage return alone behind a line: convert the line ends"):
+        read(tmp_path / "a.csv", b"id,genres\r1,a\r2,b\r")
+    assert read(tmp_path / "a.csv", b'id,genres\r\n1,"a\rb"\r\n')[1] == [("1", "a\rb")]
+
+
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(lines, "_BOMB_BYTES", 1 << 16)
     bomb = gzip.compress(b"id,genres\n" + b"1,zero\n" * 1_000_000)
