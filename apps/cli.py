@@ -76,7 +76,7 @@ def main() -> None:
         if options.is_debug:
             raise
         is_wrong_use = isinstance(error, (SettingError, UnknownName, FileNotFoundError))
-        console.err.print(f"mg: {error or type(error).__name__}", style="red", markup=False)
+        console.err.print(f"mg: {console.sentence(error)}", style="red", markup=False)
         sys.exit(2 if is_wrong_use else 1)
 
 

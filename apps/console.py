@@ -1,6 +1,7 @@
 """How the command line speaks: tables, JSON for machines, progress, and what a stage cost."""
 
 import dataclasses
+import errno
 import json
 import sys
 import threading
@@ -34,6 +35,21 @@ def plain(value: Any) -> Any:
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     return str(value) if isinstance(value, Path) else value
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether the system said that there is no room to write, or that a quota is used up."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def sentence(error: BaseException) -> str:
+    """What an error says to a person; of a disk that is full also what to do, which the system leaves out."""
+    if is_full_disk(error):
+        return (
+            f"the disk must have room for what is written, it has none ({error}): free some, or name another "
+            "folder with MG_HOME, then repeat the command"
+        )
+    return str(error) or type(error).__name__
 
 
 def show_json(value: Any) -> None:
