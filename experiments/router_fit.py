@@ -17,7 +17,7 @@ from configs.registry import fill
 from models.fastgrnn import FastGRNNConfig, QueryClassifier
 from models.queries import INTENTS
 from models.reading import (
-    LINEAR_BUCKETS,
+    MOST_FEATURES,
     buckets_of,
     dequantise,
     features_of,
@@ -38,6 +38,8 @@ class Read:
     """One word or more of each."""
     intents: np.ndarray
     """(q,) int, places in INTENTS."""
+    templates: np.ndarray | None = None
+    """(q,) int, equal for fillings of one template; None where each query is its own."""
 
 
 @dataclass(frozen=True)
@@ -92,20 +94,38 @@ def fit_grnn(
 
 def fit_linear(train: Read, inverse_penalty: float) -> dict[str, np.ndarray]:
     """Weights of :class:`models.reading.LinearReader`, fitted by scikit-learn and rounded to int8."""
-    idf_bytes, idf_scale = _idf_of(train.words)
+    said = [[np.concatenate([letters_of(word) for word in own]), runs_of(own)] for own in train.words]
+    hashes = kept_features(said, train.templates)
+    idf_bytes, idf_scale = _idf_of(said, hashes)
     model = LogisticRegression(C=inverse_penalty, max_iter=200, tol=1e-3)
-    model.fit(matrix_of(train.words, idf_bytes.astype(np.float32) * idf_scale), train.intents)
-    matrix, bias = np.zeros((LINEAR_BUCKETS, len(INTENTS))), np.full(len(INTENTS), -1e3)
+    model.fit(matrix_of(train.words, hashes, idf_bytes.astype(np.float32) * idf_scale), train.intents)
+    matrix, bias = np.zeros((len(hashes), len(INTENTS))), np.full(len(INTENTS), -1e3)
     matrix[:, model.classes_], bias[model.classes_] = model.coef_.T, model.intercept_
-    return quantise_linear(matrix, bias, idf_bytes, float(idf_scale))
+    return quantise_linear(hashes, matrix, bias, idf_bytes, float(idf_scale))
 
 
-def matrix_of(words: Sequence[Sequence[str]], idf: np.ndarray) -> csr_matrix:
+def kept_features(said: Sequence[Sequence[np.ndarray]], templates: np.ndarray | None) -> np.ndarray:
+    """(f,) uint32, rising: features that two templates have at least, those of most templates first.
+
+    What one template alone says cannot tell the class of another one.
+
+    Args:
+        said: the hashes of each query, in parts.
+        templates: (q,) int; None where each query is its own.
+    """
+    own = np.arange(len(said)) if templates is None else templates
+    pairs = [(np.int64(number) << 32) | _all(parts) for number, parts in zip(own, said, strict=True)]
+    hashes, counts = np.unique(np.unique(np.concatenate(pairs)) & 0xFFFFFFFF, return_counts=True)
+    first = np.argsort(-counts, kind="stable")[:MOST_FEATURES]
+    return np.sort(hashes[first[counts[first] >= min(2, counts.max())]]).astype(np.uint32)
+
+
+def matrix_of(words: Sequence[Sequence[str]], hashes: np.ndarray, idf: np.ndarray) -> csr_matrix:
     """(q, f) features of queries, weighed as :func:`models.reading.features_of` weighs them."""
-    made = [features_of(own, idf) for own in words]
+    made = [features_of(own, hashes, idf) for own in words]
     borders = np.concatenate(([0], np.cumsum([len(rows) for rows, _ in made])))
     places, values = (np.concatenate(part) for part in zip(*made, strict=True))
-    return csr_matrix((values, places, borders), shape=(len(words), LINEAR_BUCKETS))
+    return csr_matrix((values, places, borders), shape=(len(words), len(hashes)))
 
 
 def rounded(module: QueryClassifier) -> QueryClassifier:
@@ -155,11 +175,15 @@ def _loss(module: QueryClassifier, part: _Encoded) -> float:
     return nn.functional.cross_entropy(logits, part.intents).item()
 
 
-def _idf_of(words: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.float32]:
+def _idf_of(said: Sequence[Sequence[np.ndarray]], hashes: np.ndarray) -> tuple[np.ndarray, np.float32]:
     """(f,) uint8 idf, ln((1 + q) / (1 + queries with the feature)) + 1, and what one step of it is."""
-    there = np.zeros(LINEAR_BUCKETS)
-    for own in words:
-        there[np.unique(np.concatenate([*(letters_of(word) for word in own), runs_of(own)]))] += 1
-    idf = np.log((1 + len(words)) / (1 + there)) + 1
+    every = np.concatenate([_all(parts) for parts in said])
+    there = np.bincount(np.searchsorted(hashes, every[np.isin(every, hashes)]), minlength=len(hashes))
+    idf = np.log((1 + len(said)) / (1 + there)) + 1
     scale = np.float32(idf.max() / 255)
     return np.rint(idf / scale).astype(np.uint8), scale
+
+
+def _all(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Distinct hashes of a query as int64."""
+    return np.unique(np.concatenate(parts)).astype(np.int64)

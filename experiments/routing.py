@@ -2,8 +2,8 @@
 
 q queries · c classes."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -13,6 +13,8 @@ from models.router import softmax
 
 REDRAWS = 100
 """How often held-out templates are dealt anew to calibration and test."""
+RESAMPLES = 300
+"""How often the test templates are drawn anew, with replacement, for an interval."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class Row:
     """Classes in a conformal set on the test templates, on average."""
     worst: str
     """The class with the lowest F1 on the test templates, and that F1."""
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Measure -> 95% interval over test templates drawn anew, what was calibrated held still."""
 
 
 def chosen_f1(parts: Mapping[str, Scored]) -> float:
@@ -85,7 +89,37 @@ def measure_row(name: str, parts: Mapping[str, Scored], coverage: float, seed: i
         redrawn[1],
         float((chances >= border).sum(1).mean()),
         f"{INTENTS[int(own.argmin())]} {own.min():.3f}",
+        {
+            "macro_f1": interval(test, lambda part: float(_f1_of(part).mean()), seed),
+            "macro_f1_misspelt": interval(
+                parts["test-misspelt"], lambda part: float(_f1_of(part).mean()), seed
+            ),
+            "calibration_error": interval(
+                test, lambda part: calibration_error(softmax(part.logits / temperature), part.intents), seed
+            ),
+            "coverage": interval(
+                test, lambda part: covered(softmax(part.logits / temperature), part.intents, border), seed
+            ),
+        },
     )
+
+
+def interval(part: Scored, measure: Callable[[Scored], float], seed: int) -> tuple[float, float]:
+    """95% of what a measure gives on templates drawn anew with replacement, all fillings of one together.
+
+    Example:
+        >>> same = Scored(np.eye(6), np.arange(6), np.arange(6))
+        >>> interval(same, lambda part: float((part.logits.argmax(1) == part.intents).mean()), 0)
+        (1.0, 1.0)
+    """
+    rng = np.random.default_rng([seed, 81])
+    own = [np.flatnonzero(part.templates == number) for number in np.unique(part.templates)]
+    values = []
+    for _ in range(RESAMPLES):
+        drawn = np.concatenate([own[place] for place in rng.integers(len(own), size=len(own))])
+        values.append(measure(_rows_of(part, drawn)))
+    low, high = np.quantile(values, (0.025, 0.975))
+    return float(low), float(high)
 
 
 def f1(intents: np.ndarray, told: np.ndarray) -> np.ndarray:

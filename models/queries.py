@@ -34,6 +34,7 @@ POOL = (
     "router/languages.yaml",
     "router/spoken.yaml",
     "router/grammar.yaml",
+    "router/turns.yaml",
 )
 """Templates that are trained on and chosen on; parts of their sentences stand in ``router/phrases.yaml``."""
 HELD = "router/held.yaml"

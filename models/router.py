@@ -19,7 +19,7 @@ from models.slots import Gazetteer, Slots
 from models.spelling import Speller
 from models.verification import ModelError, digest_of, read_manifest, verify, write_manifest
 
-WEIGHTS, FORMAT, SIZE_BYTES = "weights.safetensors", 2, 800_000
+WEIGHTS, FORMAT, SIZE_BYTES = "weights.safetensors", 3, 800_000
 """The last is what all files of a router may have together."""
 
 

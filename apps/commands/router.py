@@ -118,3 +118,11 @@ def show_rows(told: dict[str, Any]) -> None:
     )
     title = f"{told['templates']['test']} held-out templates, {told['queries']['test']:,} queries, made up"
     console.show_table(title, (*columns, "worst class"), cells)
+    served = next(row for row in told["rows"] if row["name"] == told["ahead"])
+    spans = [
+        (name, f"{served[name]:.3f}", f"{low:.3f}", f"{high:.3f}")
+        for name, (low, high) in served["intervals"].items()
+    ]
+    console.show_table(
+        f"{served['name']}: 95% over test templates drawn anew", ("measure", "value", "low", "high"), spans
+    )

@@ -18,8 +18,17 @@ from experiments.router import (
     kin_of_held,
     train_router,
 )
-from experiments.router_fit import Read, fit_linear, matrix_of
-from experiments.routing import Scored, border_of, calibration_error, covered, f1, redraw, temperature_of
+from experiments.router_fit import Read, fit_linear, kept_features, matrix_of
+from experiments.routing import (
+    Scored,
+    border_of,
+    calibration_error,
+    covered,
+    f1,
+    interval,
+    redraw,
+    temperature_of,
+)
 from experiments.routing_baselines import key_words
 from kg.worlds import WorldConfig, world
 from models.queries import (
@@ -227,6 +236,20 @@ def test_sets_cover_what_is_promised_on_exchangeable_templates():
     assert covered(softmax(halves[1].logits), halves[1].intents, border) < 0.8
 
 
+def test_an_interval_draws_templates_not_queries():
+    rng = np.random.default_rng(3)
+    intents = np.repeat(rng.integers(6, size=40), 25)
+    logits = np.eye(6)[np.where(np.repeat(rng.random(40) < 0.8, 25), intents, (intents + 1) % 6)]
+
+    def share(part):
+        return float((part.logits.argmax(1) == part.intents).mean())
+
+    low, high = interval(Scored(logits, intents, np.repeat(np.arange(40), 25)), share, 0)
+    near = interval(Scored(logits, intents, np.arange(1000)), share, 0)  # planted: as if all were strangers
+    assert low < share(Scored(logits, intents, intents)) < high
+    assert high - low > 3 * (near[1] - near[0])
+
+
 def test_the_temperature_undoes_a_scale():
     rng = np.random.default_rng(1)
     logits = rng.normal(size=(4000, 6))
@@ -260,13 +283,20 @@ def test_the_served_regression_ranks_as_scikit_learn_does():
     ]
     intents = np.arange(len(words)) % len(INTENTS)
     weights = fit_linear(Read(words, intents), 10.0)
-    features = matrix_of(words, weights["idf"] * weights["idf_scale"])
+    features = matrix_of(words, weights["hashes"], weights["idf"] * weights["idf_scale"])
     theirs = (
         LogisticRegression(C=10.0, max_iter=200, tol=1e-3).fit(features, intents).decision_function(features)
     )
     ours = np.stack([LinearReader(weights).logits(own) for own in words])
     assert np.abs(ours - theirs).max() < 0.05 * np.abs(theirs).max()
     assert (ours.argmax(1) == intents).all()
+
+
+def test_features_of_most_templates_are_kept():
+    said = [[np.array(own, np.uint32)] for own in ([1, 2, 5], [1, 2, 6], [2, 1, 7], [2, 9], [3, 4, 9])]
+    assert kept_features(said, np.array([0, 0, 1, 2, 3])).tolist() == [1, 2, 9]  # 5 to 7: fillings of one
+    assert kept_features(said, None).tolist() == [1, 2, 9]
+    assert kept_features(said, np.zeros(5, int)).tolist() == [1, 2, 3, 4, 5, 6, 7, 9]  # one template is all
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,16 @@ from torch import nn
 
 from models.fastgrnn import FastGRNNCell, FastGRNNConfig, QueryClassifier
 from models.queries import INTENTS
-from models.reading import LINEAR_BUCKETS, LinearReader, dequantise, features_of, quantise, words_of
+from models.reading import (
+    MOST_FEATURES,
+    LinearReader,
+    dequantise,
+    features_of,
+    letters_of,
+    quantise,
+    runs_of,
+    words_of,
+)
 from models.router import SIZE_BYTES, Calibration, Router, words_from, words_to
 from models.slots import Gazetteer
 from models.verification import ModelError
@@ -33,11 +42,16 @@ def weights_of(module):
 
 def linear_weights(seed=0):
     rng = np.random.default_rng(seed)
+    heard = [words_of(text) for text in TEXTS[:-1]]
+    known = [runs_of(words) for words in heard] + [letters_of(word) for words in heard for word in words]
+    hashes = np.unique(np.concatenate([*known, rng.integers(2**32, size=MOST_FEATURES, dtype=np.uint32)]))
+    hashes = np.sort(rng.permutation(hashes)[:MOST_FEATURES])
     return {
-        "linear": rng.integers(-127, 128, (LINEAR_BUCKETS, len(INTENTS))).astype(np.int8),
+        "hashes": hashes,
+        "linear": rng.integers(-127, 128, (len(hashes), len(INTENTS))).astype(np.int8),
         "linear_scale": rng.random(len(INTENTS)).astype(np.float32) / 100,
         "linear_bias": rng.normal(size=len(INTENTS)).astype(np.float32),
-        "idf": rng.integers(1, 256, LINEAR_BUCKETS).astype(np.uint8),
+        "idf": rng.integers(1, 256, len(hashes)).astype(np.uint8),
         "idf_scale": np.array([0.03], np.float32),
     }
 
@@ -117,15 +131,21 @@ def naive_linear(weights, words):
         grams = {marked} | {
             marked[at : at + size] for size in range(2, 6) for at in range(len(marked) - size + 1)
         }
-        letters.update(zlib.crc32(gram.encode()) % LINEAR_BUCKETS for gram in grams)
+        letters.update(zlib.crc32(gram.encode()) for gram in grams)
     marked = ["^", *words, "$"]
     for size in (1, 2, 3):
         for at in range(len(marked) - size + 1):
             if size > 1 or 0 < at < len(marked) - 1:
-                runs[zlib.crc32(f"_{' '.join(marked[at : at + size])}".encode()) % LINEAR_BUCKETS] += 1
+                runs[zlib.crc32(f"_{' '.join(marked[at : at + size])}".encode())] += 1
+    for at, first in enumerate(marked):
+        for other in marked[at + 2 : at + 6]:
+            if other != "$" and at < len(words):
+                runs[zlib.crc32(f"~{first}|{other}".encode())] += 1
+    place = {int(known): at for at, known in enumerate(weights["hashes"])}
     logits = weights["linear_bias"].astype(float)
     for counted in (letters, runs):
-        value = {row: (1 + np.log(n)) * weights["idf"][row] for row, n in counted.items()}
+        rows = {place[known]: n for known, n in counted.items() if known in place}
+        value = {row: (1 + np.log(n)) * weights["idf"][row] for row, n in rows.items()}
         length = np.sqrt(sum(one**2 for one in value.values()))
         for row, one in value.items():
             logits = logits + one / length * weights["linear"][row] * weights["linear_scale"]
@@ -143,8 +163,35 @@ def test_the_regression_equals_sums_written_out():
 
 
 def test_letters_and_runs_weigh_alike():
-    rows, values = features_of(["watch", "heat"], np.ones(LINEAR_BUCKETS, np.float32))
+    hashes = linear_weights()["hashes"]
+    rows, values = features_of(["watch", "heat"], hashes, np.ones(len(hashes), np.float32))
     assert float(values @ values) == pytest.approx(2.0, rel=1e-5) and len(rows) == len(values)
+
+
+def test_features_that_training_did_not_keep_are_not_read():
+    hashes = np.sort(np.concatenate([letters_of("watch"), runs_of(["watch"])]))
+    rows, values = features_of(["zzz", "qqq"], hashes, np.ones(len(hashes), np.float32))
+    assert len(rows) == len(values) == 0
+    weights = linear_weights()
+    none = weights | {"hashes": np.arange(len(weights["hashes"]), dtype=np.uint32)}
+    assert np.array_equal(LinearReader(none).logits(["zzz"]), none["linear_bias"])
+
+
+def test_pairs_have_one_to_four_words_between():
+    import zlib
+
+    pair = zlib.crc32(b"~a|g")
+    for between in range(6):
+        assert (pair in runs_of(["a", *"xyzuvw"[:between], "g"])) == (1 <= between <= 4)
+    assert len(set(runs_of(list("abcdef")).tolist())) == 6 + 7 + 6 + 4 * 6 - 10
+
+
+@pytest.mark.parametrize("order", [slice(None, None, -1), slice(0, 0)])
+def test_hashes_that_do_not_rise_are_refused(order):
+    weights = linear_weights()
+    wrong = weights | {name: weights[name][order] for name in ("hashes", "linear", "idf")}
+    with pytest.raises(ModelError, match="hashes must rise"):
+        LinearReader(wrong)
 
 
 def test_both_together_add_their_logits(module, router):
