@@ -119,3 +119,8 @@ def test_cells():
     ):
         with pytest.raises(BadValue, match="mend"):
             read_cell(text, "cell")
+
+
+@pytest.mark.parametrize("text", ["2015-08-13", "August 13, 2015", "13.08.2015", "08/13/2015", "13-Aug-2015"])
+def test_dates_in_every_form_are_one_day(text):
+    assert iso_date(text, "day") == "2015-08-13"
