@@ -32,12 +32,12 @@ _TOLD = {
     "confidence": schema.SHARE,
 }
 """What every fact tells of itself, besides the columns of its type."""
-_MADE_OF: dict[str, set[type]] = {
-    "text": {str},
-    "integer": {int},
-    "number": {int, float},
-    "flag": {bool},
-    "texts": {list, tuple},
+_MADE_OF: dict[pa.DataType, set[type]] = {
+    ARROW["text"]: {str},
+    ARROW["integer"]: {int},
+    ARROW["number"]: {int, float},
+    ARROW["flag"]: {bool},
+    ARROW["texts"]: {list},
 }
 _LONGEST_ID = 4096
 _OURS = 2  # properties that every stored record has besides its columns: id and digest
@@ -144,11 +144,7 @@ def _of_rows(type: str, rows: Sequence[tuple[Any, ...]]) -> pa.RecordBatch:
     members, values = list(told[: len(roles)]), told[len(roles) :]
     if kind is not None and not kind.is_binary:
         members = [_players(role, lists) for role, lists in zip(roles, members, strict=True)]
-    for column, told_values in zip(columns_of(type).values(), values, strict=True):
-        _must_be_made_of(told_values, _MADE_OF[column.kind], column.kind == "texts")
-    for role, played in zip(roles, members, strict=True):
-        _must_be_made_of(played, _MADE_OF["texts" if role.most is None else "text"], role.most is None)
-    _must_be_made_of(ids, {str})
+    _must_be_made_of(batch_schema(type), [ids, *members, *values])
     try:
         batch = _batch(type, [ids, *members, *values])
     except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
@@ -156,7 +152,7 @@ def _of_rows(type: str, rows: Sequence[tuple[Any, ...]]) -> pa.RecordBatch:
     _must_know_all(batch, known, len(roles))
     _must_be_called(batch, type)
     for name, column in columns_of(type).items():
-        _must_fit(batch.column(name), column)
+        _must_fit(batch[name], column)
     _must_hold_together(batch)
     return batch
 
@@ -171,12 +167,13 @@ def _players(role: schema.Role, lists: Sequence[Any]) -> Sequence[Any]:
     return lists if role.most is None else [ids[0] if ids else None for ids in lists]
 
 
-def _must_be_made_of(values: Sequence[Any], types: set[type], are_lists: bool = False) -> None:
-    found = set(map(type, values)) - {type(None)}
-    if found - types:
-        raise StrangeRows(f"values of {found}")
-    if are_lists and set(map(type, chain.from_iterable(filter(None, values)))) - {str}:
-        raise StrangeRows("a list of more than texts")
+def _must_be_made_of(fields: pa.Schema, columns: Sequence[Sequence[Any]]) -> None:
+    """Plain values of the right kind: Arrow itself would take bytes for a text."""
+    for field, values in zip(fields, columns, strict=True):
+        if set(map(type, values)) - _MADE_OF[field.type] - {type(None)}:
+            raise StrangeRows(f"values of {field.name}")
+        if pa.types.is_list(field.type) and set(map(type, chain.from_iterable(filter(None, values)))) - {str}:
+            raise StrangeRows(f"a list of more than texts in {field.name}")
 
 
 def _must_know_all(batch: pa.RecordBatch, known: Sequence[Any], roles: int) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from kg.arrays import ArraysError, GraphArrays, from_records
 from kg.records import Hyperedge, Node
+from kg.store.base import StoreError
 from kg.windows import day_ts
 
 NODES = [
@@ -111,6 +112,13 @@ def test_an_end_that_a_later_snapshot_tells_is_not_known_before():
     for moment, ends in ((60, {"justwatch": None, "s": 200}), (200, {"justwatch": 200, "s": 200})):
         table = build(facts=facts, as_of=moment).facts["AVAILABLE"]
         assert dict(zip(table["source"].to_pylist(), table["end_ts"].to_pylist(), strict=True)) == ends
+
+
+def test_a_fact_of_a_node_that_is_not_there_is_refused():
+    with pytest.raises(StoreError, match="names 'user:v', which was no node.*when nobody writes"):
+        build([node for node in NODES if node.id != "user:v"])
+    with pytest.raises(StoreError, match="names 'region:DE'"):
+        build(NODES[:-1])
 
 
 def test_keep_leaves_out_facts_and_changes_the_hash():
