@@ -28,8 +28,8 @@ KEPT_BYTES = 512 * 2**20
 """Scores of the model that are kept, because every setting is asked the same."""
 FOLDS = 5
 """Parts of the people of validation: of each is told what the setting adds that is best for the others."""
-PEOPLE = 200
-"""Of whom the spread of the model's scores is taken, drawn by the seed."""
+PEOPLE, FIRST = 200, 100
+"""People of whom the spread of the model's scores is taken, drawn by the seed; contents that come first."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class AdapterFitConfig:
     """See :class:`models.following.FollowingConfig`."""
     gap_s: tuple[float, ...] = (60.0, 604_800.0)
     """To try: after how many seconds one content tells little of the next."""
-    spreads: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8)
-    """To try with each: what one event is worth, in standard deviations of the model's own scores over
-    contents, so that one list fits every model."""
+    spreads: tuple[float, ...] = (0.1, 0.2, 0.4, 0.8, 1.6)
+    """To try with each: what one event is worth, in standard deviations of the model's own scores over the
+    contents that come first, so that one list fits every model."""
     instant: Mapping[str, Any] = field(default_factory=dict)
     """Settings of :class:`models.instant.InstantConfig`."""
     measure: Mapping[str, Any] = field(default_factory=dict)
@@ -95,7 +95,7 @@ class AdapterFit:
     tried: tuple[Tried, ...]
     settings: HeadSettings
     spread: float
-    """Standard deviation of the model's scores over contents, the median of people."""
+    """Standard deviation of the model's scores over what comes first, the median of people."""
 
 
 def fit_adapters(
@@ -162,11 +162,18 @@ def _model_of(run: RunResult, cut: Split) -> Recommender:
 
 
 def _spread(model: "_Remembered", part: Part, seed: int) -> float:
-    """Median over people of the standard deviation of their scores over contents that may be ranked."""
+    """Median over people of the standard deviation of the best :data:`FIRST` scores of what may be shown.
+
+    Lists are decided there; over all contents one model's scores spread by what it does not even consider.
+    """
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.choice(part.users, min(PEOPLE, len(part.users)), replace=False))
-    scores = model.model.score(Users(rows, part.history[rows], part.times[rows]))
-    return float(np.median(np.asarray(scores, np.float64)[:, part.training.rankable].std(axis=1)))
+    history = part.history[rows]
+    scores = np.array(model.model.score(Users(rows, history, part.times[rows])), np.float64)  # (b, i)
+    scores[:, ~part.training.rankable] = -np.inf
+    scores[np.repeat(np.arange(len(rows)), np.diff(history.indptr)), history.indices] = -np.inf
+    best = -np.sort(-scores, axis=1)[:, :FIRST]
+    return float(np.median([row[np.isfinite(row)].std() for row in best if np.isfinite(row).any()] or [0.0]))
 
 
 class _Bench:

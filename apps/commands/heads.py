@@ -26,7 +26,7 @@ class Fitted:
     weight: float
     """What one event is worth on the scale of the version's scores."""
     spreads: float
-    """The same in standard deviations of its scores over contents."""
+    """The same in standard deviations of its scores over what comes first."""
     gap_s: float
     tried: Any
     """Every setting, and what it reached on validation."""

@@ -51,7 +51,9 @@ def test_it_fits_on_the_training_part_alone_and_endpoints_use_it(made, mg_in, tm
     np.testing.assert_allclose(*products, atol=1e-3 * np.abs(products[1]).max())
     assert told["hash"] == found.head.hash and found.instant == settings.tier()
     assert told["adapter_bytes"] == found.head.spec.dtype.itemsize <= 10_240
-    assert told["shown"]["users"] == found.shown.users == 60 and found.shown.tried == 8
+    assert told["shown"]["users"] == found.shown.users == 60
+    assert len(told["tried"]) == found.shown.tried == len(settings.gap_s) * len(settings.spreads)
+    assert found.head.config.weight == told["weight"] and found.head.config.following.gap_s == told["gap_s"]
     assert told["spreads"] == pytest.approx(min(settings.spreads, key=lambda one: abs(one - told["spreads"])))
     assert not told["is_on"], "60 people show nothing"
     with LocalClient(home, "world", result.version) as client:
