@@ -28,7 +28,7 @@ from kg.store.columns import StrangeRows, batches_of_rows, question
 from kg.store.constraints import ensure
 from kg.store.encoding import fact_of, members_of, node_of
 from kg.store.statements import COUNTS, MARKER, MEMBER_TYPES, fact_over, reads_files
-from kg.store.writing import MissingNodes, Writer
+from kg.store.writing import HiddenNodes, MissingNodes, Writer
 
 Answer = TypeVar("Answer")
 FORMAT = 1
@@ -188,15 +188,17 @@ class BoltStore(GraphStore):
         """Runs ``work`` in one managed transaction: whole or not at all, tried again where that helps.
 
         ArcadeDB refuses the batch that loses against a concurrent merge with an error that the driver does
-        not retry; merging again is safe.
+        not retry, or matches too few of its rows; merging again is safe.
         """
         attempt = 0
         while True:
             try:
                 with self._guard(), self._driver.session(bookmark_manager=self._bookmarks) as session:
                     return session.execute_write(work)
-            except _Collision as error:
+            except (_Collision, _Hidden) as error:
                 if not self.is_arcadedb or attempt == self.config.merge_retries:
+                    if isinstance(error, _Hidden):
+                        raise
                     raise StoreError(
                         f"{self._uri} refuses a batch because an id stands there twice ({error}): "
                         "empty the database and import again"
@@ -345,6 +347,8 @@ class BoltStore(GraphStore):
         """Turns what the driver raises into a StoreError that says what to do."""
         try:
             yield
+        except HiddenNodes as error:
+            raise _Hidden(str(error)) from None
         except MissingNodes as error:
             raise StoreError(str(error)) from None
         except exceptions.AuthError as error:
@@ -402,6 +406,10 @@ def probe(uri: str) -> tuple[bool, str]:
 
 class _Collision(StoreError):
     """An id that must be unique was there already."""
+
+
+class _Hidden(StoreError):
+    """A node that is there was not matched, because another writer was at it."""
 
 
 def _label_of(node_id: str) -> str:

@@ -22,6 +22,10 @@ class MissingNodes(ValueError):
     """Facts that name nodes which are not there."""
 
 
+class HiddenNodes(MissingNodes):
+    """Nodes that are there, and that another writer kept from being matched: worth another try."""
+
+
 class Writer:
     """One call of ``write``: batches by type, nodes before the facts that name them."""
 
@@ -74,11 +78,11 @@ class Writer:
             for query, parts in steps:
                 for part in _by_size(parts):
                     if tx.run(query, rows=part).single(strict=True)["n"] < len(part):
-                        raise MissingNodes(self._missing(type, rows))
+                        raise self._missing(type, rows)
 
         self._store.transact(work)
 
-    def _missing(self, type: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    def _missing(self, type: str, rows: Sequence[Mapping[str, Any]]) -> MissingNodes:
         """Which node a batch of facts names in vain."""
         named: dict[str, dict[str, Mapping[str, Any]]] = {}
         for row in rows:
@@ -91,11 +95,11 @@ class Writer:
             for node_id in sorted(by_id.keys() - {row["id"] for row in found}):
                 source = by_id[node_id]["props"]["source"]
                 role = next(role for role, member in by_id[node_id]["members"] if member == node_id)
-                return (
+                return MissingNodes(
                     f"{type} from {source} names {node_id!r} as {role}, which is no node here: "
                     "write the node first"
                 )
-        return f"a batch of {type} was matched in part only: repeat the import"
+        return HiddenNodes(f"a batch of {type} was matched in part only: repeat the import")
 
 
 class _Batch:
