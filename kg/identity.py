@@ -363,9 +363,10 @@ class Resolver:
 
     def _mint(self, root: str) -> str:
         """The id of a new node: its strongest identifier that nobody else claims."""
-        if root not in self._members and not identifiers(self._records[root]):
+        prefix, _, own = root.partition(":")
+        if root not in self._members and identifiers(self._records[root]) in ((), (own,)):
             return root
-        prefix, known = root.partition(":")[0], self._ids_of(root)
+        known = self._ids_of(root)
         for scheme in sorted(known, key=rank):
             for value in sorted(known[scheme]):
                 if self._is_unique(f"{prefix}:{scheme}:{value}"):

@@ -1,16 +1,18 @@
 """Brings sources into a store: nodes first, so that identity is decided, then facts over these.
 
+Each source is read once; its facts wait on disk meanwhile.
 Importing the same thing twice changes nothing; an import that was broken off is simply started again."""
 
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from kg import schema
+from kg.fingerprints import fingerprint
 from kg.identity import Resolver
 from kg.identity_log import FILE as IDENTITY_FILE
 from kg.identity_log import IdentityLog
@@ -22,6 +24,7 @@ from kg.set_aside import SetAside
 from kg.sources import Source
 from kg.store.base import GraphStore, WriteReport
 from kg.store.embedded import EmbeddedStore
+from kg.waiting_facts import WaitingFacts
 
 Record = TypeVar("Record")
 _EVERY_S = 0.2
@@ -37,7 +40,7 @@ class Progress:
     """How far an import has come."""
 
     stage: str
-    """``reading``, ``nodes``, ``facts`` or ``loading``."""
+    """``reading``, then ``nodes`` and ``facts``, or ``loading`` both of them into an empty graph."""
     done: int
     total: int | None
     """None where it is not known how many rows there are."""
@@ -78,7 +81,7 @@ def ingest(
     Facts stream; nodes are held. Of facts told twice (same members, source and start) the first stays.
 
     Args:
-        sources: read twice, in this order.
+        sources: read once, in this order.
         store: where it goes.
         folder: takes ``rejects.jsonl`` (of this import) and ``identity.jsonl`` (of all imports); facts that
             leave the store for a while stand there until they are back.
@@ -93,47 +96,76 @@ def ingest(
     """
     began = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
-    log = IdentityLog(folder / IDENTITY_FILE)
-    told = _Told(sources, folder, _Meter(progress))
-    resolver = told.resolve(store, matchers, log)
-    rows, rejects = sum(source.rows for source in sources), sum(len(source.rejects) for source in sources)
-    _write_rejects(folder / "rejects.jsonl", sources)
-    if rejects > max_reject_share * max(rows, rejects):
-        raise ImportRefused(
-            f"at most {max_reject_share:.1%} of the rows may be unreadable, {rejects} of {rows} are: "
-            f"see {folder / 'rejects.jsonl'}, mend the source or allow a larger share"
-        )
-    aside = SetAside(folder / ASIDE_FILE)
-    _erase_stale(store, sources, resolver, aside)
-    log.append(resolver.log)
-    report = _write(store, told, resolver)
-    store.write(fact for fact in aside.facts() if all(map(resolver.stands, _members(fact))))
+    log, aside = IdentityLog(folder / IDENTITY_FILE), SetAside(folder / ASIDE_FILE)
+    mark = None if matchers or aside.path.exists() else _Mark(sources, log)
+    if mark and (report := mark.repeated(store, max_reject_share)):
+        return replace(report, seconds=time.perf_counter() - began)
+    with WaitingFacts(folder) as waiting:
+        told = _Told(sources, folder, waiting, _Meter(progress))
+        resolver = told.resolve(store, matchers, log)
+        rows, rejects = _counted(sources)
+        _write_rejects(folder / "rejects.jsonl", sources)
+        if _is_too_many(rejects, rows, max_reject_share):
+            raise ImportRefused(
+                f"at most {max_reject_share:.1%} of the rows may be unreadable, {rejects} of {rows} are: "
+                f"see {folder / 'rejects.jsonl'}, mend the source or allow a larger share"
+            )
+        _erase_stale(store, sources, resolver, aside)
+        log.append(resolver.log)
+        written = _write(store, told, resolver, mark)
+    if others := aside.facts():
+        store.write(fact for fact in others if all(map(resolver.stands, _members(fact))))
     aside.clear()
-    return IngestReport(
-        nodes=told.node_count,
-        hyperedges=told.fact_count,
-        written=report.nodes_written + report.hyperedges_written,
-        unchanged=report.unchanged,
-        rows=rows,
-        rejects=rejects,
-        repairs=dict(sorted(told.repairs().items())),
-        merges=len(resolver.log),
-        counts=store.count(),
-        seconds=time.perf_counter() - began,
-    )
+    return told.report(store, written, len(resolver.log), time.perf_counter() - began)
+
+
+def _counted(sources: Sequence[Source]) -> tuple[int, int]:
+    """Rows and rejects."""
+    return sum(source.rows for source in sources), sum(len(source.rejects) for source in sources)
+
+
+def _is_too_many(rejects: int, rows: int, share: float) -> bool:
+    return rejects > share * max(rows, rejects)
+
+
+class _Mark:
+    """By what an import is known again, so that the same one once more reads and writes nothing."""
+
+    def __init__(self, sources: Sequence[Source], log: IdentityLog) -> None:
+        self._sources = sources
+        self._apart = sorted((record, sorted(others)) for record, others in log.apart().items())
+        self._print = fingerprint(sources, self._apart)
+
+    def repeated(self, store: GraphStore, max_reject_share: float) -> IngestReport | None:
+        """What the first load told, where it was of the same and nobody has written since; else None."""
+        said = store.note() if self._print and isinstance(store, EmbeddedStore) else None
+        noted = json.loads(said) if said else {}
+        if noted.get("of") != self._print or not noted:
+            return None
+        report = IngestReport(**noted["report"])
+        if report.counts != store.count() or _is_too_many(report.rejects, report.rows, max_reject_share):
+            return None
+        return replace(report, written=0, unchanged=report.nodes + report.hyperedges, merges=0)
+
+    def note(self, report: IngestReport) -> str | None:
+        """What to keep of a first load; None where its files changed meanwhile."""
+        if self._print is None or fingerprint(self._sources, self._apart) != self._print:
+            return None
+        return json.dumps({"of": self._print, "report": asdict(report)})
 
 
 class _Told:
-    """What the sources tell, first read for its nodes, then for its facts."""
+    """What the sources tell: nodes that are held, facts that wait until it is known who their members are."""
 
-    def __init__(self, sources: Sequence[Source], folder: Path, meter: "_Meter") -> None:
-        self._sources, self._folder, self._meter = sources, folder, meter
+    def __init__(
+        self, sources: Sequence[Source], folder: Path, waiting: WaitingFacts, meter: "_Meter"
+    ) -> None:
+        self._sources, self._folder, self._waiting, self._meter = sources, folder, waiting, meter
         self._ours: Counter[str] = Counter()
         self.node_count = self.fact_count = 0
-        self._raw_facts = 0
 
     def resolve(self, store: GraphStore, matchers: Matchers | None, log: IdentityLog) -> Resolver:
-        """First reading: who is who, the nodes that stand in the store among them."""
+        """Reads the sources and decides who is who, the nodes that stand in the store among them."""
         existing = (node for type in schema.NODES for node in store.nodes(type))
         resolver = Resolver(existing, matchers=matchers, apart=log.apart())
         for source in self._sources:
@@ -142,23 +174,22 @@ class _Told:
                     resolver.add(record, source.reliability)
                 else:
                     resolver.hear(record)
-                    self._raw_facts += 1
+                    self._waiting.add(record)
         resolver.finish()
         return resolver
 
     def nodes(self, resolver: Resolver) -> Iterator[Node]:
         """The nodes, each once."""
         self.node_count = 0
-        for node in self._meter.over("nodes", resolver.nodes()):
+        for node in resolver.nodes():
             self.node_count += 1
             yield node
 
-    def facts(self, resolver: Resolver) -> Iterator[Hyperedge]:
-        """Second reading: the facts, over the ids of the nodes that stand, each once."""
+    def facts(self, resolver: Resolver, waiting: Iterable[Hyperedge]) -> Iterator[Hyperedge]:
+        """Of the facts that waited, each once and over the ids of the nodes that stand."""
         self._ours, self.fact_count = Counter(), 0
-        raw = (fact for source in self._sources for fact in source.read() if isinstance(fact, Hyperedge))
         with Seen(self._folder) as seen:
-            for fact in self._meter.over("facts", raw, self._raw_facts):
+            for fact in waiting:
                 kept = _over_standing_nodes(fact, resolver)
                 if kept is None:
                     self._ours["facts of a node with itself left out"] += 1
@@ -168,11 +199,41 @@ class _Told:
                 else:
                     self._ours["facts told twice, the first kept"] += 1
 
-    def loading(self) -> Callable[[int, int], None]:
-        """Takes the progress of a first load."""
-        return self._meter.stage("loading")
+    def write(self, store: GraphStore, resolver: Resolver) -> WriteReport:
+        """Nodes, then facts, into a store in which something may stand."""
+        nodes = store.write(self._meter.over("nodes", self.nodes(resolver)))
+        waiting = self._meter.over("facts", iter(self._waiting), self._waiting.count)
+        facts = store.write(self.facts(resolver, waiting))
+        return WriteReport(nodes.nodes_written, facts.hyperedges_written, nodes.unchanged + facts.unchanged)
 
-    def repairs(self) -> Counter[str]:
+    def first_load(self, store: EmbeddedStore, resolver: Resolver, mark: _Mark | None) -> WriteReport:
+        """Nodes and facts into an empty embedded store, noted so that the same once more is known again."""
+
+        def note() -> str | None:
+            nothing = WriteReport(0, 0, 0)
+            return mark and mark.note(self.report(store, nothing, 0, 0.0))
+
+        step = self._meter.stage("loading")
+        facts = self.facts(resolver, self._waiting)  # the widest come first
+        return store.first_load(self.nodes(resolver), facts, step, True, note)
+
+    def report(self, store: GraphStore, written: WriteReport, merges: int, seconds: float) -> IngestReport:
+        """What was told, and what became of it."""
+        rows, rejects = _counted(self._sources)
+        return IngestReport(
+            nodes=self.node_count,
+            hyperedges=self.fact_count,
+            written=written.nodes_written + written.hyperedges_written,
+            unchanged=written.unchanged,
+            rows=rows,
+            rejects=rejects,
+            repairs=dict(sorted(self._repairs().items())),
+            merges=merges,
+            counts=store.count(),
+            seconds=seconds,
+        )
+
+    def _repairs(self) -> Counter[str]:
         """What the sources and this import mended."""
         total = Counter(self._ours)
         for source in self._sources:
@@ -182,27 +243,22 @@ class _Told:
 
 def _over_standing_nodes(fact: Hyperedge, resolver: Resolver) -> Hyperedge | None:
     """The fact with its members' ids replaced; None where two of its roles fell together on one node."""
-    members = {
-        role: tuple(dict.fromkeys(resolver.canonical(node_id) for node_id in ids))
-        for role, ids in fact.members.items()
-    }
-    if members == fact.members:
+    canonical, members, is_same = resolver.canonical, dict(fact.members), True
+    for role, ids in fact.members.items():
+        meant = (canonical(ids[0]),) if len(ids) == 1 else tuple(dict.fromkeys(map(canonical, ids)))
+        if meant != ids:
+            members[role], is_same = meant, False
+    if is_same:
         return fact
     named = [node_id for ids in members.values() for node_id in ids]
-    return None if len(set(named)) < len(named) else replace(fact, members=members)
+    return None if len(set(named)) < len(named) else fact.over(members)
 
 
-def _write(store: GraphStore, told: _Told, resolver: Resolver) -> WriteReport:
+def _write(store: GraphStore, told: _Told, resolver: Resolver, mark: _Mark | None) -> WriteReport:
     if isinstance(store, EmbeddedStore) and store.is_fresh():
-        return store.first_load(told.nodes(resolver), told.facts(resolver), told.loading())
-    nodes = store.write(told.nodes(resolver))
-    facts = store.write(told.facts(resolver))
-    moved = _move_merged(store, resolver)
-    return WriteReport(
-        nodes.nodes_written,
-        facts.hyperedges_written + moved,
-        nodes.unchanged + facts.unchanged,
-    )
+        return told.first_load(store, resolver, mark)
+    report = told.write(store, resolver)
+    return replace(report, hyperedges_written=report.hyperedges_written + _move_merged(store, resolver))
 
 
 def _erase_stale(store: GraphStore, sources: Sequence[Source], resolver: Resolver, aside: SetAside) -> None:
@@ -248,7 +304,7 @@ class _Meter:
         """A function that takes rows done and rows in all; says so now and then, and at the end."""
         began = last = time.perf_counter()
 
-        def step(done: int, total: int | None) -> None:
+        def step(done: int, total: int | None = None) -> None:
             nonlocal last
             now = time.perf_counter()
             if self._tell is not None and (now - last > _EVERY_S or done == total):

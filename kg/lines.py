@@ -2,6 +2,8 @@
 
 import csv
 import gzip
+import io
+import math
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ _BOMB_BYTES = 1 << 26
 """A gzip may unpack to this much whatever it holds …"""
 _BOMB_RATIO = 100
 """… and beyond it to at most so many times its own size; text packs to a tenth, a bomb to a thousandth."""
+_BUFFER_BYTES = 1 << 16
 
 
 class Lines:
@@ -31,41 +34,40 @@ class Lines:
             raise SourceError(path, "a file", "no such file", "check the path")
         self.path, self.number, self._repair = path, 0, repair
         self._again: deque[str] = deque()
-        self._left = self._fresh()
+        self._taken: list[str] | None = None
+        self._file: IO[bytes] | None = None
+        self._read_bytes = 0
 
-    def give_back(self, lines: list[str]) -> None:
-        """These lines, the last that were given, come once more."""
-        self._again.extendleft(reversed(lines))
-        self.number -= len(lines)
+    def mark(self) -> None:
+        """The lines that are given from here on are those that :meth:`give_back` gives back."""
+        self._taken = []
+
+    def give_back(self) -> None:
+        """The lines that were given since the mark, without the first, come once more."""
+        again = (self._taken or [])[1:]
+        self._again.extendleft(reversed(again))
+        self.number -= len(again)
 
     def __iter__(self) -> Iterator[str]:
-        while True:
-            if self._again:
-                line = self._again.popleft()
-            elif (line := next(self._left, None)) is None:  # type: ignore[assignment]
-                return
-            self.number += 1
-            yield line
-
-    def _fresh(self) -> Iterator[str]:
-        is_packed = self.path.suffix == ".gz"
-        bound = max(_BOMB_BYTES, _BOMB_RATIO * self.path.stat().st_size) if is_packed else None
-        done = 0
         try:
-            with gzip.open(self.path, "rb") if is_packed else self.path.open("rb") as file:
-                for place, raw in enumerate(_short(file, self.path), 1):
-                    done += len(raw)
-                    if place == 1 and b"\r" in raw.rstrip(b"\r\n"):
-                        must, came = "lines that end in a line feed", "a carriage return alone behind a line"
-                        raise SourceError(self.path, must, came, "convert the line ends")
-                    if bound is not None and done > bound:
-                        raise SourceError(
-                            self.path,
-                            f"a gzip that unpacks to at most {bound:,} bytes",
-                            f"more than that from {self.path.stat().st_size:,} bytes",
-                            "check where the file comes from; unpack it yourself if it is right",
-                        )
-                    yield self._text(raw, is_first=place == 1)
+            file, bound = self._opened(), self._bound()
+            while True:
+                if self._again:
+                    line = self._again.popleft()
+                else:
+                    raw = file.readline(_LINE_LIMIT)
+                    self._read_bytes += len(raw)
+                    if len(raw) == _LINE_LIMIT or self._read_bytes > bound:
+                        self._refuse_monsters(raw, bound)
+                    if not raw:
+                        file.close()
+                        self._file = io.BytesIO()
+                        return
+                    line = self._text(raw)
+                if self._taken is not None:
+                    self._taken.append(line)
+                self.number += 1
+                yield line
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise SourceError(
                 self.path,
@@ -78,10 +80,47 @@ class Lines:
                 self.path, "a readable file", str(error), "check the file and its rights"
             ) from error
 
-    def _text(self, raw: bytes, is_first: bool) -> str:
-        if is_first and raw.startswith(b"\xef\xbb\xbf"):
+    def _opened(self) -> IO[bytes]:
+        if self._file is None:
+            self._file = self.path.open("rb")
+            if self.path.suffix == ".gz":
+                self._file = io.BufferedReader(gzip.GzipFile(fileobj=self._file), _BUFFER_BYTES)
+        return self._file
+
+    def _bound(self) -> float:
+        """Bytes that may come out of the file."""
+        if self.path.suffix != ".gz":
+            return math.inf
+        return max(_BOMB_BYTES, _BOMB_RATIO * self.path.stat().st_size)
+
+    def _refuse_monsters(self, raw: bytes, bound: float) -> None:
+        if self._read_bytes > bound:
+            raise SourceError(
+                self.path,
+                f"a gzip that unpacks to at most {bound:,} bytes",
+                f"more than that from {self.path.stat().st_size:,} bytes",
+                "check where the file comes from; unpack it yourself if it is right",
+            )
+        if not raw.endswith(b"\n"):
+            raise SourceError(
+                self.path,
+                f"lines of at most {_LINE_LIMIT:,} bytes",
+                "a longer one",
+                "check that the file is a table with a row a line",
+            )
+
+    def _first(self, raw: bytes) -> bytes:
+        if b"\r" in raw.rstrip(b"\r\n"):
+            must, came = "lines that end in a line feed", "a carriage return alone behind a line"
+            raise SourceError(self.path, must, came, "convert the line ends")
+        if raw.startswith(b"\xef\xbb\xbf"):
             raw = raw[3:]
             self._repair("byte order mark left out")
+        return raw
+
+    def _text(self, raw: bytes) -> str:
+        if not self.number:
+            raw = self._first(raw)
         if raw.endswith(b"\r\n"):
             raw = raw[:-2] + b"\n"
         elif not raw.endswith(b"\n"):
@@ -107,10 +146,9 @@ def rows_of(lines: Lines, delimiter: str, broken: Callable[[int, str], None]) ->
         yield from (line.rstrip("\n").split(delimiter) if line.strip() else [] for line in lines)
         return
     csv.field_size_limit(_FIELD_LIMIT)
-    taken: list[str] = []
-    reader = csv.reader(_noted(lines, taken), strict=True)
+    reader = csv.reader(lines, strict=True)
     while True:
-        taken.clear()
+        lines.mark()
         first = lines.number + 1
         try:
             yield next(reader)
@@ -118,23 +156,5 @@ def rows_of(lines: Lines, delimiter: str, broken: Callable[[int, str], None]) ->
             return
         except csv.Error as error:
             broken(first, f"the quotes of the row do not match ({error}): mend or remove it")
-            lines.give_back(taken[1:])
-            reader = csv.reader(_noted(lines, taken), strict=True)
-
-
-def _noted(lines: Lines, taken: list[str]) -> Iterator[str]:
-    for line in lines:
-        taken.append(line)
-        yield line
-
-
-def _short(file: IO[bytes], path: Path) -> Iterator[bytes]:
-    while raw := file.readline(_LINE_LIMIT):
-        if len(raw) == _LINE_LIMIT and not raw.endswith(b"\n"):
-            raise SourceError(
-                path,
-                f"lines of at most {_LINE_LIMIT:,} bytes",
-                "a longer one",
-                "check that the file is a table with a row a line",
-            )
-        yield raw
+            lines.give_back()
+            reader = csv.reader(lines, strict=True)

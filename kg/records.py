@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from kg import schema
+from kg.soundness import FACT_CHECKS, NODE_CHECKS
 
 Value = str | int | float | bool | tuple[str, ...]
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -63,6 +64,11 @@ class Node:
     properties: Mapping[str, Value] = field(default_factory=lambda: _NOTHING)
 
     def __post_init__(self) -> None:
+        is_sound = NODE_CHECKS.get(self.type)
+        if is_sound is None or not is_sound(self):
+            self._look_closely()
+
+    def _look_closely(self) -> None:
         kind = schema.NODES.get(self.type)
         if kind is None:
             raise RecordError(f"{self.id} has type {self.type!r}: use one of {', '.join(schema.NODES)}")
@@ -104,6 +110,11 @@ class Hyperedge:
     confidence: float = 1.0
 
     def __post_init__(self) -> None:
+        is_sound = FACT_CHECKS.get(self.type)
+        if is_sound is None or not is_sound(self):
+            self._look_closely()
+
+    def _look_closely(self) -> None:
         kind = schema.FACTS.get(self.type)
         if kind is None:
             raise RecordError(f"no fact has type {self.type!r}: use one of {', '.join(schema.FACTS)}")
@@ -142,6 +153,30 @@ class Hyperedge:
                 f"a price has a currency, {self.type} from {self.source} has {self.properties['price']} of "
                 "none: tell the currency as ISO 4217, or leave the price out"
             )
+
+    @classmethod
+    def known_sound(
+        cls,
+        type: str,
+        members: Mapping[str, tuple[str, ...]],
+        source: str,
+        properties: Mapping[str, Value],
+        start_ts: int | None,
+        end_ts: int | None,
+        confidence: float,
+    ) -> "Hyperedge":
+        """A fact that was checked before and is not checked again."""
+        fact = object.__new__(cls)
+        said = fact.__dict__
+        said["type"], said["members"], said["source"], said["properties"] = type, members, source, properties
+        said["start_ts"], said["end_ts"], said["confidence"] = start_ts, end_ts, confidence
+        return fact
+
+    def over(self, members: Mapping[str, tuple[str, ...]]) -> "Hyperedge":
+        """The same fact over other nodes of the same types, each named once: not checked again."""
+        return self.known_sound(
+            self.type, members, self.source, self.properties, self.start_ts, self.end_ts, self.confidence
+        )
 
     def _must_name_each_once(self) -> None:
         named = [node_id for ids in self.members.values() for node_id in ids]

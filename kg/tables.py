@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from kg.sources import Source
 
 _CELL_LIMIT = 100_000
 """Characters of the longest cell that is read; the longest one seen in a real file has 3,800."""
+_SHORT = 1_000
+"""Characters of a list that is remembered: most lists of genres and countries stand in many rows."""
 _DATES = ("%Y-%m-%d", "%B %d, %Y", "%d.%m.%Y", "%m/%d/%Y", "%d-%b-%Y")
 _MONTHS = {month[:3]: month for month in month_name if month}
 _NO_VALUE = ("", "na", "n/a", "nan", "none", "null", "[]", "\\n")
@@ -88,17 +91,22 @@ class TableSource(Source):
         places, width = _find_columns(path, header if header is not None else next(rows, None), columns)
         if any(len(place) > 1 for _, place in places):
             self.repair("list split over columns joined")
+        single = [(name, place[0]) for name, place in places if len(place) == 1]
+        others = [(name, place) for name, place in places if len(place) != 1]
+        count = self.files[path]
         seen: set[int] = set()
         for cells in rows:
             if not cells:
                 continue
             self._path = path
-            self._count()
+            self.rows += 1
+            count.rows += 1
             if len(cells) != width:
                 remedy = f"the row has {len(cells)} columns, the header {width}: mend the line"
                 self.reject(path, lines.number, "", delimiter.join(cells)[:80], remedy)
                 continue
-            if (longest := max(cells, key=len)) and len(longest) > _CELL_LIMIT:
+            if max(map(len, cells)) > _CELL_LIMIT:
+                longest = max(cells, key=len)
                 remedy = (
                     f"a cell has at most {_CELL_LIMIT:,} characters, this one {len(longest):,}: shorten it"
                 )
@@ -110,7 +118,10 @@ class TableSource(Source):
                     self.repair("repeated row left out")
                     continue
                 seen.add(key)
-            yield lines.number, {name: _cell(cells, place) for name, place in places}
+            row = {name: cells[place].strip() for name, place in single}
+            for name, split in others:
+                row[name] = "|".join(part for place in split if (part := cells[place].strip()))
+            yield lines.number, row
 
     def read(self) -> Iterator[Node | Hyperedge]:
         self.files: dict[Path, FileCount] = {}
@@ -240,11 +251,17 @@ def words(text: str, column: str) -> list[str]:
         >>> words("['drama', 'war']", "genres"), words('["drama"]', "genres"), words("Drama|War", "genres")
         (['drama', 'war'], ['drama'], ['Drama', 'War'])
     """
+    read = _words if len(text) < _SHORT else _words.__wrapped__
+    return list(read(text, column))
+
+
+@lru_cache(1 << 14)
+def _words(text: str, column: str) -> tuple[str, ...]:
     if text.startswith("["):
-        found = parsed(text, column)
-        return [str(part).strip() for part in found if str(part).strip()]
-    between = "|" if "|" in text else ","
-    return [part.strip() for part in text.split(between) if part.strip()]
+        found = (str(part).strip() for part in parsed(text, column))
+    else:
+        found = (part.strip() for part in text.split("|" if "|" in text else ","))
+    return tuple(filter(None, found))
 
 
 def parsed(text: str, column: str) -> list[Any]:
@@ -362,12 +379,6 @@ def _places(came: Sequence[str], names: Sequence[str]) -> list[int]:
         if len(split) > 1:
             return split
     return []
-
-
-def _cell(cells: Sequence[str], places: Sequence[int]) -> str:
-    if len(places) == 1:
-        return cells[places[0]].strip()
-    return "|".join(part for place in places if (part := cells[place].strip()))
 
 
 def _bare_reason(remedy: str, value: str) -> str:

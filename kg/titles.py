@@ -18,6 +18,7 @@ _MOVED = re.compile(rf"^(.+?),\s+({_ARTICLES})$")
 _LEADING = re.compile(r"^(?:the|an?|la|le|les|el|los|las|il|lo|gli|der|die|das|l|una|une)\s+(?=\S)")
 _FIRST_ARTICLE = re.compile(r"^(?:the|an?|la|le|les|el|il|der|die|das)\s+(?=\S)")
 _BRACKETS = re.compile(r"\([^)]*\)|\[[^\]]*\]")
+_WORD = re.compile(r"\w+")
 _ROMAN = {"ii": "2", "iii": "3", "iv": "4", "vi": "6", "vii": "7", "viii": "8", "ix": "9"}
 _NUMBERS = {
     word: str(number)
@@ -78,9 +79,11 @@ def normalise_title(title: str) -> str:
     """
     bare = _BRACKETS.sub(" ", title)
     bare = bare if bare.strip() else title  # "(500)" keeps its brackets
-    plain = unicodedata.normalize("NFKD", bare.replace("&", " and ").lower())
-    folded = "".join(letter for letter in plain if not unicodedata.combining(letter)).replace("'", "")
-    words = " ".join(re.findall(r"\w+", folded.replace("’", "")))
+    folded = bare.replace("&", " and ").lower()
+    if not folded.isascii():
+        plain = unicodedata.normalize("NFKD", folded)
+        folded = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    words = " ".join(_WORD.findall(folded.replace("'", "").replace("’", "")))
     return _FIRST_ARTICLE.sub("", words)
 
 

@@ -78,12 +78,13 @@ def post(source: str, folder: str) -> dict[str, Any]:
         EmbeddedStore(Path(folder) / "database", GRAPH) as target,
         TemporaryDirectory(dir=folder) as spool,
     ):
-        with EmbeddedStore(Path(source) / "database", GRAPH) as store:
-            ready = BatchLoad(target, Path(spool), None)
-            told = ready.spool(_all(store.nodes, schema.NODES), _all(store.hyperedges, schema.FACTS))
+        ready, prepared = BatchLoad(target, Path(spool)), Path(spool) / "rows.jsonl"
+        with EmbeddedStore(Path(source) / "database", GRAPH) as store, prepared.open("wb") as file:
+            file.writelines(ready.rows(_all(store.nodes, schema.NODES), _all(store.hyperedges, schema.FACTS)))
         target.prepare()
-        seconds = _seconds(ready.send)
-        return {"seconds": seconds, "rows": told.nodes_written + told.hyperedges_written}
+        with prepared.open("rb") as file:
+            seconds = _seconds(lambda: ready.post(iter(lambda: file.read(2**20), b"")))
+        return {"seconds": seconds, "rows": sum(target.count().values())}
 
 
 def fetch(source: str, repeats: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from kg.records import Hyperedge, Node, Reject
 class Source(ABC):
     """Somebody who tells us nodes and facts.
 
-    ``read`` may be called more than once (an import reads nodes first, then facts) and tells the same.
+    ``read`` may be called more than once and tells the same.
     It streams: memory does not grow with the file. A node stands before the facts that name it.
     """
 
@@ -20,6 +20,9 @@ class Source(ABC):
     """0 to 1: platform API 1.0, licensor .95, aggregator .70, link check .60, scraped .40, report .20."""
     tells_snapshots: ClassVar[bool] = False
     """True where the end of a window is the day of the next snapshot, which nobody knew before."""
+    tells_its_files_alone: ClassVar[bool] = False
+    """True where all that it tells hangs on its settings and on the files and folders that they name by path:
+    an import of the same once more need not read them."""
 
     def __init__(self, config: Any) -> None:
         self.config = config

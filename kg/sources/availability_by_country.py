@@ -51,6 +51,7 @@ class AvailabilityByCountry(TableSource):
 
     name = "availability_by_country"
     reliability = 0.70
+    tells_its_files_alone = True
     tells_snapshots = True
     config: AvailabilityConfig
 

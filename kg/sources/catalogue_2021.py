@@ -63,6 +63,7 @@ class Catalogue2021(TableSource):
 
     name = "catalogue_2021"
     reliability = 0.70
+    tells_its_files_alone = True
     config: Catalogue2021Config
 
     def records(self) -> Iterator[Node | Hyperedge]:

@@ -99,6 +99,7 @@ class JustWatch(TableSource):
 
     name = "justwatch"
     reliability = 0.70
+    tells_its_files_alone = True
     tells_snapshots = True
     config: JustWatchConfig
 

@@ -13,6 +13,7 @@ class LargeWorldSource(Source):
 
     name = SOURCE
     reliability = 0.7
+    tells_its_files_alone = True
     config: LargeWorldConfig
 
     def records(self) -> Iterator[Node | Hyperedge]:
@@ -27,6 +28,7 @@ class LargeWorldShop(Source):
 
     name = SHOP
     reliability = 1.0
+    tells_its_files_alone = True
     config: LargeWorldConfig
 
     def records(self) -> Iterator[Node | Hyperedge]:

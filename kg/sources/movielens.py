@@ -46,6 +46,7 @@ class MovieLens(TableSource):
 
     name = "movielens"
     reliability = 0.70
+    tells_its_files_alone = True
     config: MovieLensConfig
 
     def records(self) -> Iterator[Node | Hyperedge]:

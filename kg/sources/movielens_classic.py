@@ -59,6 +59,7 @@ class MovieLensClassic(TableSource):
 
     name = "movielens_classic"
     reliability = 0.70
+    tells_its_files_alone = True
     config: MovieLensClassicConfig
 
     def records(self) -> Iterator[Node | Hyperedge]:

@@ -64,6 +64,7 @@ class NetflixTop10(TableSource):
 
     name = "netflix_top10"
     reliability = 1.0
+    tells_its_files_alone = True
     config: NetflixTop10Config
 
     def records(self) -> Iterator[Node | Hyperedge]:

@@ -57,6 +57,7 @@ class PlatformFlags(TableSource):
 
     name = "platform_flags"
     reliability = 0.70
+    tells_its_files_alone = True
     config: PlatformFlagsConfig
 
     def records(self) -> Iterator[Node | Hyperedge]:

@@ -86,6 +86,7 @@ class RecBole(TableSource):
 
     name = "recbole"
     reliability = 0.70
+    tells_its_files_alone = True
     config: RecBoleConfig
 
     def records(self) -> Iterator[Node | Hyperedge]:

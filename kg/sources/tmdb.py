@@ -53,6 +53,7 @@ class Tmdb(TableSource):
 
     name = "tmdb"
     reliability = 0.70
+    tells_its_files_alone = True
     config: TmdbConfig
 
     def records(self) -> Iterator[Node | Hyperedge]:

@@ -13,6 +13,7 @@ class WorldSource(Source):
 
     name = "world"
     reliability = 0.7
+    tells_its_files_alone = True
     config: WorldConfig
 
     def records(self) -> Iterator[Node | Hyperedge]:

@@ -1,20 +1,20 @@
 """A graph in the embedded server, and its first load through the server's batch endpoint."""
 
+import os
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 from kg import schema
 from kg.records import Hyperedge, Node
 from kg.store.base import StoreError, WriteReport
-from kg.store.bolt import BoltConfig, BoltStore
-from kg.store.encoding import members_of, row_of
-from kg.store.local import DATABASE, LocalConfig, LocalServer
-
-_CHUNK_BYTES = 2**20
+from kg.store.bolt import Answer, BoltConfig, BoltStore
+from kg.store.loading import BatchLoad
+from kg.store.local import LocalConfig, LocalServer
+from kg.store.visitors import write_private
 
 
 class EmbeddedStore(BoltStore):
@@ -75,7 +75,9 @@ class EmbeddedStore(BoltStore):
         self,
         nodes: Iterable[Node],
         hyperedges: Iterable[Hyperedge],
-        progress: Callable[[int, int], None] | None = None,
+        progress: Callable[[int, int | None], None] | None = None,
+        wide_first: bool = False,
+        note: Callable[[], str | None] | None = None,
     ) -> WriteReport:
         """Fills an empty graph, faster than :meth:`write`: into an unpublished folder, checked, then renamed.
 
@@ -84,7 +86,10 @@ class EmbeddedStore(BoltStore):
         Args:
             nodes: all nodes.
             hyperedges: all facts.
-            progress: called with rows sent and rows to send.
+            progress: called with rows sent and rows to send, None while that is not known; from a thread.
+            wide_first: True where facts of three or more members come before those of two; the latter then
+                are sent as they come.
+            note: asked for once all stands; what it says :meth:`note` says until somebody writes.
 
         Raises:
             StoreError: a fact names a node that is not there, an id comes twice, the graph is not empty, or
@@ -98,13 +103,12 @@ class EmbeddedStore(BoltStore):
                 )
             with tempfile.TemporaryDirectory(prefix="spool.", dir=self.server.folder) as spool:
                 load = BatchLoad(self, Path(spool), progress)
-                report = load.spool(nodes, hyperedges)
                 BoltStore.close(self)
                 self.server.load_aside()
                 try:
                     self._attach(self.graph)
                     self.prepare()
-                    load.send()
+                    report = load.send(nodes, hyperedges, wide_first)
                     load.check()
                     BoltStore.close(self)
                     self.server.publish()
@@ -117,131 +121,25 @@ class EmbeddedStore(BoltStore):
                         self._attach(self.graph)
                     raise
             self._attach(self.graph)
+            if note is not None and (said := note()):
+                write_private(self._note, said)
         return report
 
+    @property
+    def _note(self) -> Path:
+        return self.server.folder / "loaded.json"
 
-class BatchLoad:
-    """One first load: rows to files, files to the server, then the check."""
+    def note(self) -> str | None:
+        """What was noted of the first load, as long as nobody has written since; None without a note."""
+        return self._note.read_text(encoding="utf-8") if self._note.is_file() else None
 
-    def __init__(
-        self, store: EmbeddedStore, folder: Path, progress: Callable[[int, int], None] | None
-    ) -> None:
-        self._store, self._progress = store, progress
-        self._files = (folder / "vertices.jsonl", folder / "edges.jsonl")
-        self._rows: dict[str, int] = {}  # node id -> how many vertices came before it
-        self._vertices = self._edges = 0
-        self._counts: dict[str, int] = {}
-        self._edge_counts: dict[tuple[str, str, str], int] = {}  # (from label, type, to label) -> edges
-
-    def spool(self, nodes: Iterable[Node], hyperedges: Iterable[Hyperedge]) -> WriteReport:
-        """Writes the rows to files, because the endpoint takes all vertices before the first edge."""
-        try:
-            with (
-                self._files[0].open("w", encoding="utf-8") as vertices,
-                self._files[1].open("w", encoding="utf-8") as edges,
-            ):
-                for node in nodes:
-                    self._spool_node(node, vertices)
-                for fact in hyperedges:
-                    self._spool_fact(fact, vertices, edges)
-        except OSError as error:
-            raise StoreError(
-                f"{self._files[0].parent} must take the rows to load ({error}): free some disk, then repeat"
-            ) from error
-        return WriteReport(len(self._rows), sum(self._counts.values()) - len(self._rows), 0)
-
-    def _spool_node(self, node: Node, vertices: TextIO) -> None:
-        node_id, _, said = row_of(node)
-        if node_id in self._rows:
-            raise StoreError(f"a first load takes each id once, {node_id!r} came twice: merge the two before")
-        self._rows[node_id] = self._vertices
-        self._vertex(node.type, said, vertices)
-        self._counts[node.type] = self._counts.get(node.type, 0) + 1
-
-    def _spool_fact(self, fact: Hyperedge, vertices: TextIO, edges: TextIO) -> None:
-        kind = schema.FACTS[fact.type]
-        places = {}
-        for role, node_id in members_of(fact):
-            if node_id not in self._rows:
-                raise StoreError(
-                    f"{fact.type} from {fact.source} names {node_id!r} as {role}, which is no node here: "
-                    "write the node first"
-                )
-            places[role, node_id] = self._rows[node_id]
-        _, _, said = row_of(fact)
-        if kind.is_binary:
-            first, second = (places[role.name, fact.members[role.name][0]] for role in kind.roles)
-            labels = tuple(role.types[0] for role in kind.roles)
-            self._edge((labels[0], fact.type, labels[1]), first, second, said, edges)
-        else:
-            place = self._vertices
-            self._vertex(kind.label, said, vertices)
-            for (role, _), member in places.items():
-                to = kind.role(role).types[0]
-                self._edge((kind.label, kind.member_type(role), to), place, member, "{}", edges)
-        self._counts[fact.type] = self._counts.get(fact.type, 0) + 1
-
-    def _vertex(self, label: str, said: str, file: TextIO) -> None:
-        file.write(f'{{"@type":"vertex","@class":"{label}",{said[1:]}\n')
-        self._vertices += 1
-
-    def _edge(self, key: tuple[str, str, str], start: int, end: int, said: str, file: TextIO) -> None:
-        rest = f",{said[1:]}" if len(said) > 2 else "}"
-        file.write(f'{{"@type":"edge","@class":"{key[1]}","@from":{start},"@to":{end}{rest}\n')
-        self._edges += 1
-        self._edge_counts[key] = self._edge_counts.get(key, 0) + 1
-
-    def send(self) -> None:
-        """Posts the files to the server that reads the unpublished folder."""
-        if not self._vertices:
-            return
-        for _, type, _ in self._edge_counts:  # the endpoint takes edges of known types only
-            self._store.server.command(f"CREATE EDGE TYPE `{type}` IF NOT EXISTS")
-        reply = self._store.server.http(
-            f"/api/v1/batch/{DATABASE}",
-            params={
-                "refMode": "ordinal",
-                "idMapping": "false",
-                "lightEdges": "false",
-                "expectedRecords": str(self._vertices + self._edges),
-            },
-            headers={"Content-Type": "application/x-ndjson"},
-            content=self._stream(),
-        )
-        came = (reply["verticesCreated"], reply["edgesCreated"])
-        if came != (self._vertices, self._edges):
-            raise StoreError(
-                f"the server must take {(self._vertices, self._edges)} vertices and edges, it took {came}: "
-                f"see {self._store.server.log}"
-            )
-
-    def _stream(self) -> Iterator[bytes]:
-        sent = 0
-        for path in self._files:
-            with path.open("rb") as file:
-                while chunk := file.read(_CHUNK_BYTES):
-                    yield chunk
-                    sent += chunk.count(b"\n")
-                    if self._progress is not None:
-                        self._progress(sent, self._vertices + self._edges)
-
-    def check(self) -> None:
-        """What arrived is what was sent, and every relationship is found from both of its ends."""
-        found = self._store.count()
-        if found != self._counts:
-            raise StoreError(f"a first load of {self._counts} left {found}: see {self._store.server.log}")
-        ends: dict[str, list[tuple[str, str, int]]] = {}  # label -> (step, type, edges)
-        for (start, type, end), expected in self._edge_counts.items():
-            ends.setdefault(start, []).append(("outE", type, expected))
-            ends.setdefault(end, []).append(("inE", type, expected))
-        for label, steps in ends.items():
-            sums = ", ".join(
-                f"sum({step}('{type}').size()) AS n{place}" for place, (step, type, _) in enumerate(steps)
-            )
-            (seen,) = self._store.server.query(f"SELECT {sums} FROM `{label}`")
-            for place, (_, type, expected) in enumerate(steps):
-                if seen[f"n{place}"] != expected:
-                    raise StoreError(
-                        f"{expected} {type} were loaded, {seen[f'n{place}']} are found from {label}: "
-                        f"see {self._store.server.log}, then repeat the import"
-                    )
+    def transact(self, work: Callable[[Any], Answer]) -> Answer:
+        """As in every Bolt store; what was noted of the first load is forgotten before, for good."""
+        if self._note.is_file():
+            self._note.unlink()
+            handle = os.open(self._note.parent, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        return super().transact(work)

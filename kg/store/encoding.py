@@ -8,9 +8,10 @@ from typing import Any
 from kg.records import Hyperedge, Node, RecordError
 from kg.store.base import StoreError
 
-_OF_FACT = ("source", "confidence", "start_ts", "end_ts")
+_DIGEST_BYTES = 8
 _OURS = ("id", "digest")
-_to_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
+_quoted = json.encoder.encode_basestring_ascii
 
 
 def row_of(record: Node | Hyperedge) -> tuple[str, dict[str, Any], str]:
@@ -19,18 +20,54 @@ def row_of(record: Node | Hyperedge) -> tuple[str, dict[str, Any], str]:
     Returns:
         its id; its properties, ``id`` and ``digest`` among them, unknown ones left out; the same as JSON.
     """
-    properties = {
-        name: list(value) if isinstance(value, tuple) else value for name, value in record.properties.items()
-    }
+    said = _said(record)
+    record_id, text = _signed(record.type, said)
+    properties = {name: list(value) if isinstance(value, tuple) else value for name, value in said.items()}
+    properties["digest"] = text[11 : 11 + 2 * _DIGEST_BYTES]
+    return record_id, properties, text
+
+
+def said_of(record: Node | Hyperedge) -> tuple[str, str]:
+    """A record's id, and its properties as JSON: what :func:`row_of` says, without the properties."""
+    return _signed(record.type, _said(record))
+
+
+def _signed(type: str, said: Mapping[str, Any]) -> tuple[str, str]:
+    plain = _as_json(said)
+    digest = hashlib.blake2b(f"{type}{plain}".encode(), digest_size=_DIGEST_BYTES).hexdigest()
+    return said["id"], f'{{"digest":"{digest}",{plain[1:]}'
+
+
+def _said(record: Node | Hyperedge) -> dict[str, Any]:
+    said = dict(record.properties)
     if isinstance(record, Hyperedge):
-        for name in _OF_FACT:
-            if (value := getattr(record, name)) is not None:
-                properties[name] = value
-    properties["id"] = record_id = record.id
-    said = _to_json(properties)
-    digest = hashlib.blake2b(f"{record.type}{said}".encode(), digest_size=8).hexdigest()
-    properties["digest"] = digest
-    return record_id, properties, f'{{"digest":"{digest}",{said[1:]}'
+        said["source"], said["confidence"] = record.source, record.confidence
+        if record.start_ts is not None:
+            said["start_ts"] = record.start_ts
+        if record.end_ts is not None:
+            said["end_ts"] = record.end_ts
+    said["id"] = record.id
+    return said
+
+
+def _as_json(said: Mapping[str, Any]) -> str:
+    """Word for word what :mod:`json` makes of it, names sorted and no spaces; half the time for few values.
+
+    Example:
+        >>> _as_json({"b": True, "a": ("x", "é"), "c": 0.5, "d": 7})
+        '{"a":["x","\\u00e9"],"b":true,"c":0.5,"d":7}'
+    """
+    parts = []
+    for name in sorted(said):
+        value = said[name]
+        kind = type(value)
+        if kind is str:
+            parts.append(f'"{name}":{_quoted(value)}')
+        elif kind is int or kind is float:
+            parts.append(f'"{name}":{value!r}')
+        else:
+            parts.append(f'"{name}":{_to_json(value)}')
+    return f"{{{','.join(parts)}}}"
 
 
 def members_of(fact: Hyperedge) -> list[tuple[str, str]]:

@@ -27,13 +27,13 @@ import sys
 from pathlib import Path
 from kg.ingest import ingest
 from kg.sources.world import WorldSource
-from kg.store import embedded, writing
+from kg.store import loading, writing
 from kg.store.embedded import EmbeddedStore
 from kg.worlds import WorldConfig
 import kg.ingest
 kg.ingest._EVERY_S = 0
 writing.BATCH_ROWS = 500
-embedded._CHUNK_BYTES = 50_000
+loading._CHUNK_ROWS = 100
 folder = Path(sys.argv[1])
 
 def tell(progress):
