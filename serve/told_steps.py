@@ -1,5 +1,6 @@
-"""What each step of a ranking did, as a reply tells it."""
+"""What each step of a ranking did and took, as a reply tells it."""
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,20 @@ from serve.instant_tier import InstantTier, Learned
 from serve.snapshot import Snapshot
 
 SHOWN_MOVES = 10
+
+
+class Clock:
+    """Milliseconds of each part of an answer."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = self._start = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """Ends a part."""
+        now = time.perf_counter()
+        self.laps[name], self._last = round((now - self._last) * 1e3, 3), now
+        self.laps["total"] = round((now - self._start) * 1e3, 3)
 
 
 class Move(BaseModel):

@@ -1,7 +1,6 @@
 """POST /v1/recommendations: what somebody should watch, where, until when and why."""
 
 import threading
-import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,7 @@ from serve.offers import OfferReply, platform_ids, region_code, tell
 from serve.shortlist import Limits, Person, Shortlist, person, shortlist
 from serve.snapshot import Snapshot
 from serve.strangers import Strangers, sources_of
-from serve.told_steps import StepReply, instant_step, places_changed, told
+from serve.told_steps import Clock, StepReply, instant_step, places_changed, told
 
 _LISTS_KEPT = 5000  # reasons of so many lists, about 10 kB each
 _REASONS = 2  # causes, and connections, that a title is told with
@@ -173,7 +172,7 @@ class Recommendations(Endpoint):
         )
 
     def _answer(self, request: RecommendationsRequest, snapshot: Snapshot) -> RecommendationsReply:
-        clock = _Clock()
+        clock = Clock()
         if not request.is_bare:
             snapshot = self.gateway.adaptation.answering(snapshot)
         events = [] if request.is_bare else self.gateway.feedback.of_user(hashed_user(request.user_id))
@@ -284,19 +283,6 @@ class Recommendations(Endpoint):
         self.gateway.counters.count_adapted("bent" if is_bent else "nothing_learned")
         by = "your own feedback" if learned.events else "what you liked last"
         return _Bent(found, moved, [instant_step(snapshot, tier, learned, moved, request.n)], by)
-
-
-class _Clock:
-    """Milliseconds of each part of an answer."""
-
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
-        self._last = self._start = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.laps[name], self._last = round((now - self._last) * 1e3, 3), now
-        self.laps["total"] = round((now - self._start) * 1e3, 3)
 
 
 def _where(
