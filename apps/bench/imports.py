@@ -31,7 +31,7 @@ class Plan:
     """What is broken off, and how often."""
 
     moments: int = 20
-    """Imports that are broken off, for each place and fault."""
+    """Imports to break off, for each place and fault; at most twice as many are tried."""
     seed: int = 0
     """Of the moments and of the world."""
     neo4j: str = ""
@@ -49,6 +49,7 @@ class Row:
     where: str
     fault: str
     moments: int
+    """Imports that were tried."""
     broken_off: int
     """Imports that the fault ended; the others ended by themselves in spite of it."""
     said: int
@@ -128,8 +129,8 @@ def _row(place: Place, fault: Fault, plan: Plan, folder: Path, tell: Callable[[s
             f"an unbroken import must end well, it says {expected['said']!r}: mend that, repeat"
         )
     draw, found = random.Random(f"{plan.seed} {place.what} {fault}"), []
-    while len(found) < plan.moments:
-        tell(f"{place.what}, {fault}: {len(found) + 1} of {plan.moments}")
+    while sum(one.is_broken_off for one in found) < plan.moments and len(found) < 2 * plan.moments:
+        tell(f"{place.what}, {fault}: {len(found) + 1}, for {plan.moments}")
         found.append(_broken(place, fault, draw.uniform(0, 0.97 * longest_s), expected, plan, folder))
     spoke = [one for one in found if one.words is not None]
     return Row(
