@@ -87,10 +87,10 @@ def instant_step(
 
 def learned_from(learned: Learned) -> str:
     """What an adapter learned from, in words."""
-    likes = f"{learned.likes:,} likes that training knew"
+    likes = f"{learned.likes:,} {'like' if learned.likes == 1 else 'likes'} that training knew"
     if not learned.events:
         return f"{likes}, no feedback yet"
-    told = f"{learned.events:,} events of feedback"
+    told = f"{learned.events:,} {'event' if learned.events == 1 else 'events'} of feedback"
     return f"{told} and {likes}" if learned.likes else told
 
 
