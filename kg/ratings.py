@@ -56,17 +56,19 @@ def gathered(told: Iterable[tuple[Mapping[str, Any], bool]]) -> tuple[str, ...]:
 
     Args:
         told: properties of each record, and whether it stood in the store already: what a source tells now
-            goes before what it told then.
+            goes before what it told then, and of two at one time the higher one counts, whichever came first.
     """
-    found: dict[tuple[str, str], Rating] = {}
-    for properties, _ in sorted(told, key=lambda one: not one[1]):
+    found: dict[tuple[str, str], tuple[tuple[int, bool, float], Rating]] = {}
+    for properties, has_stood in told:
         kept = [Rating.read(text) for text in properties.get("ratings", ())]
         for rating in kept or _told(properties):
+            rank = (rating.observed_ts or 0, not has_stood, rating.value)
             there = found.get((rating.column, rating.source))
-            if there is None or (there.observed_ts or 0) <= (rating.observed_ts or 0):
-                found[rating.column, rating.source] = rating
-    certain = [rating for rating in found.values() if "+" not in rating.source]
-    doubtful = [rating for rating in found.values() if not _is_known_by_now(rating, certain)]
+            if there is None or rank > there[0]:
+                found[rating.column, rating.source] = rank, rating
+    newest = [rating for _, rating in found.values()]
+    certain = [rating for rating in newest if "+" not in rating.source]
+    doubtful = [rating for rating in newest if not _is_known_by_now(rating, certain)]
     every = sorted({*certain, *doubtful})
     many = {column for column in COLUMNS if sum(rating.column == column for rating in every) > 1}
     return tuple(rating.written for rating in every if rating.column in many)

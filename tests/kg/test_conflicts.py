@@ -54,6 +54,17 @@ def test_ratings_told_again_change_nothing_and_newer_ones_replace_older():
     assert "ratings" not in merged((content("a", imdb_rating=9.0), 0.7), stored=alone).properties
 
 
+def test_two_ratings_of_one_source_and_time_settle_in_whatever_order_they_come():
+    told = [
+        (content("a", imdb_rating=2.8, observed_ts=9), 0.4),
+        (content("a", imdb_rating=7.6, observed_ts=9), 0.4),
+        (content("b", imdb_rating=2.9, observed_ts=5), 0.7),
+    ]
+    first = {ratings_of(merged(*some)) for some in permutations(told)}
+    again = {ratings_of(merged(*some, stored=merged(*told))) for some in permutations(told)}
+    assert first == again == {(Rating("imdb_rating", "a", 7.6, 9), Rating("imdb_rating", "b", 2.9, 5))}
+
+
 def test_ratings_move_no_hash_where_there_are_not_several():
     def hash_of(*nodes: Node) -> tuple[str, bool]:
         store = MemoryStore()
