@@ -94,7 +94,7 @@ def _database() -> Iterator[Finding]:
 
         yield Finding("Neo4j answers", *probe(uri), "check NEO4J_URI, NEO4J_USER and NEO4J_PASSWORD")
     else:
-        from kg.store.local import bundled_java
+        from kg.store.java import bundled_java
 
         java = bundled_java()
         yield Finding("embedded database's own Java", java.is_file(), java.name, "make setup")

@@ -18,8 +18,9 @@ MAY_IMPORT = {
 }
 DOORS = {
     "dgl": {"models/neighbourhood.py", "apps/bench"},  # a bench measures ours beside its stock layers
-    "neo4j": {"kg/store/bolt.py", "kg/store/local.py", "apps/bench"},  # a bench measures ours beside it bare
-    "arcadedb_embedded": {"kg/store/bolt.py", "kg/store/local.py"},
+    # a bench measures ours beside it bare
+    "neo4j": {"kg/store/bolt.py", "kg/store/local.py", "kg/store/refusals.py", "apps/bench"},
+    "arcadedb_embedded": {"kg/store/java.py"},
     "rdflib": {"kg/rdf.py"},
     "pyoxigraph": {"kg/rdf.py"},
     "pyshacl": {"kg/rdf.py"},

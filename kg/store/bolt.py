@@ -27,6 +27,7 @@ from kg.store.base import GraphStore, Neighbour, StoreError, WriteReport
 from kg.store.columns import StrangeRows, batches_of_rows, question
 from kg.store.constraints import ensure
 from kg.store.encoding import fact_of, members_of, node_of
+from kg.store.refusals import Collision, Hidden, refusal, short
 from kg.store.statements import COUNTS, MARKER, MEMBER_TYPES, fact_over, reads_files
 from kg.store.writing import HiddenNodes, MissingNodes, Writer
 
@@ -195,9 +196,9 @@ class BoltStore(GraphStore):
             try:
                 with self._guard(), self._driver.session(bookmark_manager=self._bookmarks) as session:
                     return session.execute_write(work)
-            except (_Collision, _Hidden) as error:
+            except (Collision, Hidden) as error:
                 if not self.is_arcadedb or attempt == self.config.merge_retries:
-                    if isinstance(error, _Hidden):
+                    if isinstance(error, Hidden):
                         raise
                     raise StoreError(
                         f"{self._uri} refuses a batch because an id stands there twice ({error}): "
@@ -348,7 +349,7 @@ class BoltStore(GraphStore):
         try:
             yield
         except HiddenNodes as error:
-            raise _Hidden(str(error)) from None
+            raise Hidden(str(error)) from None
         except MissingNodes as error:
             raise StoreError(str(error)) from None
         except exceptions.AuthError as error:
@@ -357,34 +358,14 @@ class BoltStore(GraphStore):
                 "check NEO4J_USER and NEO4J_PASSWORD"
             ) from error
         except exceptions.Neo4jError as error:
-            raise self._refusal(error) from error
+            raise refusal(error) or self._trouble(f"refuses ({short(error)})") from error
         except (exceptions.DriverError, OSError) as error:
-            raise self._trouble(f"must answer, it does not ({_short(error)})") from error
+            raise self._trouble(f"must answer, it does not ({short(error)})") from error
         except (OverflowError, UnicodeEncodeError, TypeError) as error:
             raise StoreError(
-                f"a value must fit the database: 64-bit integers, valid text, plain types; {_short(error)}: "
+                f"a value must fit the database: 64-bit integers, valid text, plain types; {short(error)}: "
                 "mend it in the source"
             ) from error
-
-    def _refusal(self, error: exceptions.Neo4jError) -> Exception:
-        code, message = error.code or "", _short(error)
-        if code.endswith(("ConstraintValidationFailed", "ConstraintCreationFailed")):
-            return _Collision(message)
-        if code.endswith(("Security.Forbidden", "Statement.AccessMode")):
-            return StoreError(
-                f"a question may only read, this one would write ({message}): import records instead"
-            )
-        if "No space left" in message or code.endswith("OutOfDisk"):
-            return StoreError(
-                f"the server needs room on its disk, there is none ({message}): free some, repeat"
-            )
-        if code.endswith("TransactionTimedOut"):
-            return StoreError(f"a question must end in time, this one did not ({message}): ask for less")
-        if code.startswith("Neo.ClientError.Statement"):
-            return StoreError(
-                f"a question is written in Cypher, the server says: {message}: mend the question"
-            )
-        return self._trouble(f"refuses ({message})")
 
     def _trouble(self, what: str) -> StoreError:
         """The error for a server that does not do its part."""
@@ -401,15 +382,7 @@ def probe(uri: str) -> tuple[bool, str]:
             driver.verify_connectivity()
             return True, driver.get_server_info().agent
     except (ValueError, exceptions.DriverError, exceptions.Neo4jError) as error:
-        return False, _short(error)
-
-
-class _Collision(StoreError):
-    """An id that must be unique was there already."""
-
-
-class _Hidden(StoreError):
-    """A node that is there was not matched, because another writer was at it."""
+        return False, short(error)
 
 
 def _label_of(node_id: str) -> str:
@@ -430,8 +403,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _plain(part) for name, part in value.items()}
     return value if value is None or isinstance(value, str | int | float | bool) else str(value)
-
-
-def _short(error: Exception) -> str:
-    message = getattr(error, "message", None) or str(error) or type(error).__name__
-    return " ".join(message.split())[:300]

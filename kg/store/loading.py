@@ -14,7 +14,7 @@ from kg import schema
 from kg.records import Hyperedge, Node
 from kg.store.base import StoreError, WriteReport
 from kg.store.encoding import members_of, said_of
-from kg.store.local import DATABASE
+from kg.store.java import DATABASE
 from kg.store.statements import MEMBER_TYPES
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -26,38 +25,14 @@ import psutil
 from neo4j import exceptions
 
 from kg.store.base import StoreError
+from kg.store.java import DATABASE, GROUPS, USERS, argument_file, bundled_java
 from kg.store.visitors import State, Visitor, alive, born, process_of, read_state, write_private, write_state
 
-DATABASE = "media"
-"""Name of the one database inside the server."""
 _NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """Loopback speaks plain HTTP: reading all authorities costs 20 ms a call, and a start asks very often."""
 _SCARCE_BYTES = 32 * 2**20
 _PORT_TAKEN = ("Unable to listen", "BindException")
 """What the server says of a port, of Bolt or of HTTP, that somebody else has taken."""
-_GROUPS = {
-    "databases": {
-        "*": {
-            "groups": {
-                "admin": {
-                    "resultSetLimit": -1,
-                    "readTimeout": -1,
-                    "access": ["updateSecurity", "updateSchema", "updateDatabaseSettings"],
-                    "types": {
-                        "*": {"access": ["createRecord", "readRecord", "updateRecord", "deleteRecord"]}
-                    },
-                },
-                "reader": {
-                    "resultSetLimit": -1,
-                    "readTimeout": -1,
-                    "access": [],
-                    "types": {"*": {"access": ["readRecord"]}},
-                },
-            }
-        }
-    },
-    "version": 2,
-}
 
 
 @dataclass(frozen=True)
@@ -184,7 +159,7 @@ class LocalServer:
         """Password of ``root`` or ``reader``, made at the first start."""
         path = self.folder / "secret.json"
         if not path.exists():
-            write_private(path, json.dumps({name: secrets.token_hex(16) for name in ("root", "reader")}))
+            write_private(path, json.dumps({name: secrets.token_hex(16) for name in USERS}))
         return json.loads(path.read_text(encoding="utf-8"))[user]
 
     def query(self, sql: str) -> list[dict[str, Any]]:
@@ -251,7 +226,7 @@ class LocalServer:
                 f"{self.folder} needs {self.config.free_bytes // 2**20} MB of free disk, "
                 f"it has {room // 2**20}: free some, or name another folder with MG_HOME"
             )
-        (self.folder / "config" / "server-groups.json").write_text(json.dumps(_GROUPS), encoding="utf-8")
+        (self.folder / "config" / "server-groups.json").write_text(json.dumps(GROUPS), encoding="utf-8")
         for _ in range(3):  # a free port may be taken before Java binds it
             said_before = self.log.stat().st_size if self.log.exists() else 0
             state = self._spawn(databases, _free_port(), _free_port())
@@ -260,10 +235,13 @@ class LocalServer:
         raise StoreError(f"the embedded server found no free port three times: see {self.log}")
 
     def _spawn(self, databases: str, bolt_port: int, http_port: int) -> State:
-        package = _package()
         java = self.config.java or bundled_java()
-        arguments = self.folder / "java.args"
-        write_private(arguments, self._arguments(package, databases, bolt_port, http_port))
+        arguments, passwords = self.folder / "java.args", {name: self.secret(name) for name in USERS}
+        options = [f"-Xmx{self.config.heap}", *self.config.java_options]
+        told = argument_file(
+            options, self.folder, databases, bolt_port, http_port, passwords, self.config.command_s
+        )
+        write_private(arguments, told)
         try:
             with self.log.open("ab") as log:
                 child = subprocess.Popen(
@@ -287,30 +265,6 @@ class LocalServer:
         state = State(child.pid, created, bolt_port, http_port, databases, (self._me(),))
         write_state(self.folder, state)
         return state
-
-    def _arguments(self, package: Path, databases: str, bolt_port: int, http_port: int) -> str:
-        """Java's argument file: the passwords stand there, not in the list of processes."""
-        settings = {
-            "file.encoding": "UTF-8",
-            "arcadedb.server.rootPath": self.folder,
-            "arcadedb.server.databaseDirectory": self.folder / databases,
-            "arcadedb.server.rootPassword": self.secret("root"),
-            "arcadedb.server.httpIncomingHost": "127.0.0.1",
-            "arcadedb.server.httpIncomingPort": http_port,
-            "arcadedb.server.plugins": "Bolt:com.arcadedb.bolt.BoltProtocolPlugin",
-            "arcadedb.bolt.host": "127.0.0.1",
-            "arcadedb.bolt.port": bolt_port,
-            "arcadedb.bolt.defaultDatabase": DATABASE,
-            "arcadedb.server.defaultDatabases": f"{DATABASE}[root,reader:{self.secret('reader')}:reader]",
-            "arcadedb.txWalFlush": 2,
-            "arcadedb.command.timeout": self.config.command_s * 1000,
-            "arcadedb.bolt.maxMessageSize": 2**28,
-            "arcadedb.server.httpBodyContentMaxSize": -1,  # a first load is one request, however large
-        }
-        lines = [f"-Xmx{self.config.heap}", *self.config.java_options, "-cp", f"{package}/jars/*"]
-        lines += [f"-D{name}={value}" for name, value in settings.items()]
-        lines.append("com.arcadedb.server.ArcadeDBServer")
-        return "\n".join('"' + line.replace("\\", "\\\\").replace('"', '\\"') + '"' for line in lines)
 
     def _wait(self, state: State, said_before: int) -> bool:
         """Waits until the server answers; False when its port was taken and another may be tried."""
@@ -398,20 +352,6 @@ class LocalServer:
             yield
         finally:
             lock.release()
-
-
-def bundled_java() -> Path:
-    """The Java that comes with the embedded database."""
-    return _package() / "jre" / "bin" / "java"
-
-
-def _package() -> Path:
-    found = util.find_spec("arcadedb_embedded")
-    if found is None or found.origin is None:
-        raise StoreError(
-            "the embedded database is the package arcadedb-embedded, which is not installed: run `make setup`"
-        )
-    return Path(found.origin).parent
 
 
 def _free_port() -> int:
