@@ -130,6 +130,7 @@ class _Windows:
         elif kind == "holdback":
             released = date(year, 6, 15).isoformat()
             start = day_ts(released) + 10 * DAY_S
+            end = last = max(end, start + 60 * DAY_S)
             terms["holdback_days"] = _HOLDBACK_DAYS
         else:  # a licence of this content, or of another one
             named = self.content_id if kind == "licensed" else other_id

@@ -17,7 +17,7 @@ from kg.identity import Resolver
 from kg.intervals import Span
 from kg.large_world import LargeWorld, LargeWorldConfig
 from kg.planted_pairs import fit_planted
-from kg.planted_windows import AS_OF, BOUNDS, KINDS
+from kg.planted_windows import AS_OF, BOUNDS, KINDS, plant
 from kg.records import Node
 from kg.worlds import WorldConfig, world
 
@@ -65,6 +65,13 @@ def test_the_same_seed_tells_the_same(large):
 def test_every_kind_is_planted(large):
     assert {one.kind for one in large.planted()} == {"plain", *KINDS}
     assert len(list(large.planted())) == SMALL.contents
+
+
+@pytest.mark.parametrize("year", [1902, 2042])
+def test_whatever_year_a_content_is_of_its_windows_can_be(year):
+    planted = [plant(0, number, "content:a:1", "content:a:2", year, 1.0, ("a", "b")) for number in range(200)]
+    assert {one.kind for one in planted} == set(KINDS)
+    assert all(one.span.first < one.span.last for one in planted)
 
 
 def test_contested_windows_are_found_and_no_others(large, told):
