@@ -1,13 +1,16 @@
 """``mg bench kg``: the hypergraph on the clock."""
 
 from dataclasses import replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from apps import console
 from apps.commands.bench import bench_app
 from apps.commands.shared import AsJson, Data
+
+if TYPE_CHECKING:
+    from apps.bench.kg import Row
 
 
 @bench_app.command("kg")
@@ -28,7 +31,7 @@ def bench_kg(
     as_json: AsJson = False,
 ) -> None:
     """Loads of --data (else world), growth, export, beside the bare server. Example: mg bench kg --quick"""
-    from apps.bench.kg import ELSEWHERE, Plan, measure
+    from apps.bench.kg import Plan, measure
     from kg.datasets import WORLD, graph_name
 
     name = WORLD if quick or data is None else str(data)
@@ -37,8 +40,17 @@ def bench_kg(
     plan = Plan(name, grown, repeats, neo4j)
     if quick:
         plan = replace(plan, users=500, contents=200)
-    with console.progress_bar("kg") as feed:
-        rows = list(measure(plan, feed))
+    rows: list[Row] = []
+    try:
+        with console.progress_bar("kg") as feed:
+            rows.extend(measure(plan, feed))
+    finally:  # what was measured before a step failed is told, too
+        _show(rows, graph_name(name), as_json)
+
+
+def _show(rows: "list[Row]", graph: str, as_json: bool) -> None:
+    from apps.bench.kg import ELSEWHERE
+
     if as_json:
         console.show_json([{**console.plain(row), "is_met": row.is_met} for row in rows])
         return
@@ -55,5 +67,5 @@ def bench_kg(
         for row in rows
     ]
     columns = ("what", "ours", "reference", "unit", "value", "bar", "")
-    console.show_table(f"the hypergraph, {graph_name(name)}", columns, cells)
+    console.show_table(f"the hypergraph, {graph}", columns, cells)
     console.out.print(f"the rest: {', '.join(ELSEWHERE)}")
