@@ -105,7 +105,7 @@ def test_an_id_can_stand_only_once(server):
 
 def test_the_embedded_server_is_told_when_to_give_a_question_up(open_emptied):
     server = open_emptied("embedded").server
-    told = server._arguments(Path("package"), "databases", 1, 2)
+    told = (server.folder / "java.args").read_text(encoding="utf-8")
     assert server.config.command_s > 0 and "txWalFlush=2" in told
     assert f'"-Darcadedb.command.timeout={server.config.command_s * 1000}"' in told
 
