@@ -2,9 +2,11 @@
 
 b users asked for · i contents · e events."""
 
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,6 +19,8 @@ from models.heads import HeadConfig, Moments, fit_head, heads
 from models.instant import EARLIEST_TS, InstantConfig, Signals
 from models.interface import Recommender, Users
 from models.loop import AdaptationLoop, Bases, LoopConfig, MemoryStore, liked_signals
+from models.memory import MemoryConfig, ReasoningBank
+from models.recall import Recall, RecallConfig
 
 
 class Loop(ABC):
@@ -42,6 +46,10 @@ class Loop(ABC):
     def learn(self, user_rows: np.ndarray, contents: np.ndarray, at_ts: np.ndarray) -> None:
         """Counts (e,) likes; a loop that learns from them does so beside."""
         self.taken += len(user_rows)
+
+    def said(self) -> str:
+        """What else is worth telling of its replay, in a sentence without a full stop; empty for nothing."""
+        return ""
 
 
 loops: Registry[type[Loop]] = Registry("loop")
@@ -180,3 +188,112 @@ class Instant(Loop):
 
     def _frozen(self, users: Users) -> Users:
         return Users(users.rows, self.part.history[users.rows], self.part.times[users.rows])
+
+
+@dataclass(frozen=True)
+class RememberedConfig:
+    """Settings of :class:`Remembered`."""
+
+    beside: str = "live"
+    """Registered name of the loop that answers."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Of that loop."""
+    begin: int = 20_000
+    """Newest likes of the history at the split that the bank learns before the replay, 0 or more."""
+    width: int = 64
+    """Of the vectors that queries are made of, see :class:`models.heads.HeadConfig`."""
+    gap_s: float = 604_800.0
+    """See :class:`models.following.FollowingConfig`."""
+    weight: float = 1.0
+    """See :class:`models.recall.RecallConfig`."""
+    recent: int = 10
+    """See :class:`models.recall.RecallConfig`."""
+    matches: int = 20
+    """See :class:`models.recall.RecallConfig`."""
+    memory: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of :class:`models.memory.MemoryConfig`."""
+
+    def __post_init__(self) -> None:
+        if self.begin < 0:
+            raise SettingError(f"begin must be 0 or more, got {self.begin}")
+        loops.build(self.beside, dict(self.settings))
+        self.recall_config(), self.memory_config(), self.head_config()  # refuse what cannot be
+
+    def recall_config(self) -> RecallConfig:
+        """How the bank is asked."""
+        return RecallConfig(self.weight, self.recent, self.matches)
+
+    def memory_config(self) -> MemoryConfig:
+        """How the bank keeps what it is told."""
+        return fill(MemoryConfig, dict(self.memory), "memory")
+
+    def head_config(self) -> HeadConfig:
+        """How the vectors are fitted."""
+        return HeadConfig(self.width, following=FollowingConfig(gap_s=self.gap_s))
+
+
+@loops.register("remembered", RememberedConfig)
+class Remembered(Loop):
+    """Another loop, and a ReasoningBank that everybody's likes teach: what was liked after likes like these.
+
+    Its patterns lie on the disk as in service, in a folder that goes with the loop. Likes without a time are
+    part of what was liked, and taught to nobody.
+    """
+
+    shares_state = True
+    config: RememberedConfig
+
+    def begin(self, model: Recommender, part: Part) -> None:
+        super().begin(model, part)
+        self._beside = loops.build(self.config.beside, dict(self.config.settings))
+        self._beside.begin(model, part)
+        head = fit_head("linear", self.config.head_config(), part.training)
+        vectors = head.directions(np.arange(head.content_count), Moments(np.zeros(0)))
+        self._folder = tempfile.TemporaryDirectory(prefix="mg-memory-")
+        bank = ReasoningBank(Path(self._folder.name), self.config.memory_config(), writes=True)
+        names = [str(row) for row in range(head.content_count)]
+        self._recall = Recall(bank, vectors, names, (self.config.beside,), self.config.recall_config())
+        self._liked: dict[int, list[int]] = {}
+        self._asked = self._matched = 0
+        self._remember_history()
+
+    def scores(self, users: Users, at_ts: np.ndarray) -> np.ndarray:
+        scores = np.array(self._beside.scores(users, at_ts))
+        for place, (row, ts) in enumerate(zip(users.rows.tolist(), at_ts.tolist(), strict=True)):
+            found = self._recall.added(scores[place], self._query(row), ts) if ts >= EARLIEST_TS else None
+            self._asked, self._matched = self._asked + 1, self._matched + (found is not None)
+            if found is not None:
+                scores[place] += found
+        return scores
+
+    def learn(self, user_rows: np.ndarray, contents: np.ndarray, at_ts: np.ndarray) -> None:
+        super().learn(user_rows, contents, at_ts)
+        self._beside.learn(user_rows, contents, at_ts)
+        self._remember(user_rows, contents, at_ts, 0)
+
+    def said(self) -> str:
+        stats = self._recall.bank.stats(int(self._latest)) if self._latest >= EARLIEST_TS else None
+        held = f"; {stats.patterns:,} patterns and {stats.seeds:,} seeds in the end" if stats else ""
+        return f"{self._matched / max(self._asked, 1):.1%} of answers met a pattern{held}"
+
+    def _remember(self, rows: np.ndarray, contents: np.ndarray, at_ts: np.ndarray, first: int) -> None:
+        """Takes (e,) likes in order of time, those of one person and second together; learns from ``first``
+        on, all others only say what was liked."""
+        order = np.lexsort((contents, rows, at_ts))
+        keys = np.c_[at_ts[order], rows[order]]
+        starts = np.flatnonzero(np.r_[True, (keys[1:] != keys[:-1]).any(1)]) if len(order) else order
+        for start, some in zip(starts.tolist(), np.split(order, starts[1:]), strict=False):
+            row, ts = int(rows[some[0]]), int(at_ts[some[0]])
+            if start >= first and ts >= EARLIEST_TS:
+                self._recall.learn(str(row), self._query(row), contents[some], ts)
+            self._liked.setdefault(row, []).extend(contents[some].tolist())
+            self._latest = max(self._latest, ts)
+
+    def _query(self, row: int) -> np.ndarray | None:
+        newest = self._liked.get(row, [])[-self.config.recent :]
+        return self._recall.query(np.array(newest, np.int64))
+
+    def _remember_history(self) -> None:
+        self._latest = np.iinfo(np.int64).min
+        likes, times = self.part.history.tocoo(), self.part.times.tocoo()
+        self._remember(likes.row, likes.col, times.data, likes.nnz - self.config.begin)

@@ -166,6 +166,9 @@ def _meaning(found: ReplayTable) -> Iterator[str]:
             f"{found.same_second} people's first block shares its second with their history: which likes are "
             "history there, a draw of the split decides."
         )
+    for row in found.rows:
+        if row.said:
+            yield f"{row.name}: {row.said}."
 
 
 def _provenance(found: ReplayTable, command: str) -> Iterator[str]:

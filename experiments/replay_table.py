@@ -133,6 +133,8 @@ class RowResult:
     """Microseconds of an event."""
     budget_cut: str = ""
     """What the budget left untried of the model's grid, in a sentence; empty where nothing."""
+    said: str = ""
+    """What else the loop tells of its replay."""
 
 
 @dataclass(frozen=True)
@@ -286,7 +288,7 @@ class _Room:
         tried = points(row)
         best = tried[0] if len(tried) == 1 else self._chosen(name, row, tried)
         self.say(f"{name}: {self.settings.part}")
-        found = self._replayed(row, best, self.settings.part)
+        found, loop = self._replayed(row, best, self.settings.part)
         model = dict(self.tuned(row.model).model)
         result = RowResult(
             name,
@@ -301,6 +303,7 @@ class _Room:
             1e6 * found.score_s / len(found.block_users),
             1e6 * found.learn_s / len(self.stream(self.settings.part).events),
             self.tuned(row.model).cut,
+            loop.said(),
         )
         return result, found
 
@@ -325,15 +328,15 @@ class _Room:
     def _chosen(self, name: str, row: RowConfig, tried: list[dict[str, Any]]) -> dict[str, Any]:
         values = []
         for place, point in enumerate(tried, 1):
-            found = self._replayed(row, point, "validation").summary[self.measure.metrics[0]]
-            values.append(found.value)
+            found, _ = self._replayed(row, point, "validation")
+            values.append(found.summary[self.measure.metrics[0]].value)
             self.say(f"{name}: point {place}/{len(tried)}, {self.measure.metrics[0]} {values[-1]:.4f}")
         return tried[int(np.argmax(values))]
 
-    def _replayed(self, row: RowConfig, settings: Mapping[str, Any], part: str) -> Replayed:
+    def _replayed(self, row: RowConfig, settings: Mapping[str, Any], part: str) -> tuple[Replayed, Loop]:
         loop: Loop = loops.build(row.loop, settings)
         loop.begin(self._model(row.model, part), blind(getattr(self.cut, part)))
-        return replay(self.stream(part), loop, self.measure)
+        return replay(self.stream(part), loop, self.measure), loop
 
 
 def _by_turn(found: Replayed, stream: Stream) -> tuple[Interval, ...]:
