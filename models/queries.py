@@ -35,6 +35,8 @@ POOL = (
     "router/spoken.yaml",
     "router/grammar.yaml",
     "router/turns.yaml",
+    "router/manners.yaml",
+    "router/tongues.yaml",
 )
 """Templates that are trained on and chosen on; parts of their sentences stand in ``router/phrases.yaml``."""
 HELD = "router/held.yaml"
